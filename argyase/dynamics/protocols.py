@@ -1,0 +1,98 @@
+"""Molecular-dynamics protocols as data: heat, equilibrate, produce."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from argyase.errors import ConfigError
+
+Ensemble = Literal["nve", "nvt", "npt"]
+Kind = Literal["heat", "equilibrate", "produce"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of a protocol; frames are kept in the ``produce`` segment only.
+
+    Attributes
+    ----------
+    kind
+        ``heat`` ramps linearly from `start_K` to the target temperature at `rate_K_fs`;
+        ``equilibrate`` and ``produce`` hold the target temperature for `duration_ps`.
+    ensemble
+        ``nve``, ``nvt`` (Nose-Hoover) or ``npt`` (Nose-Hoover thermostat and barostat).
+    duration_ps
+        Length, ps; for ``heat`` it follows from the rate.
+    start_K
+        First temperature of a ramp, K.
+    rate_K_fs
+        Heating rate, K/fs (0.5 in the reference protocol).
+    """
+
+    kind: Kind
+    ensemble: Ensemble = "npt"
+    duration_ps: float = 0.0
+    start_K: float = 10.0
+    rate_K_fs: float = 0.5
+
+    def temperatures(self, target_K: float) -> tuple[float, float]:
+        """First and last thermostat temperature, K.
+
+        >>> Segment("heat", start_K=100.0).temperatures(600.0)
+        (100.0, 600.0)
+        """
+        return (self.start_K if self.kind == "heat" else target_K), target_K
+
+    def steps(self, target_K: float, timestep_fs: float) -> int:
+        """Number of MD steps.
+
+        >>> Segment("heat", start_K=100.0, rate_K_fs=0.5).steps(600.0, timestep_fs=2.0)
+        500
+        """
+        if self.kind == "heat":
+            return max(1, round(abs(target_K - self.start_K) / self.rate_K_fs / timestep_fs))
+        return round(self.duration_ps * 1000.0 / timestep_fs)
+
+
+DEFAULT_SEGMENTS: tuple[Segment, ...] = (
+    Segment("heat", "nvt"),
+    Segment("equilibrate", "npt", duration_ps=20.0),
+    Segment("produce", "npt", duration_ps=200.0),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A segment with its place on the global step counter: steps first < n <= last."""
+
+    segment: Segment
+    first: int
+    last: int
+
+
+def schedule(segments: Sequence[Segment], target_K: float, timestep_fs: float, sample_steps: int) -> list[Step]:
+    """Lay segments out on the step counter; each is rounded up to a whole number of samples.
+
+    Raises
+    ------
+    ConfigError
+        If a duration, rate or temperature is not positive, or ``produce`` is not the one last segment.
+    """
+    if not segments or segments[-1].kind != "produce" or sum(s.kind == "produce" for s in segments) != 1:
+        kinds = [s.kind for s in segments]
+        raise ConfigError(f"md.segments: needs exactly one 'produce', as the last segment; got {kinds}")
+    for n, s in enumerate(segments):
+        for name, value in (("rate_K_fs", s.rate_K_fs), ("start_K", s.start_K)):
+            if s.kind == "heat" and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"md.segments[{n}].{name} = {value}: must be positive")
+        if s.kind != "heat" and not (math.isfinite(s.duration_ps) and s.duration_ps > 0):
+            raise ConfigError(f"md.segments[{n}].duration_ps = {s.duration_ps}: must be positive (ps)")
+    steps, first = [], 0
+    for s in segments:
+        count = math.ceil(s.steps(target_K, timestep_fs) / sample_steps) * sample_steps
+        steps.append(Step(s, first, first + count))
+        first += count
+    return steps

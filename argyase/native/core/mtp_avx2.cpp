@@ -1,0 +1,3 @@
+#define ARGYASE_ISA avx2
+#define ARGYASE_LANES 4
+#include "mtp_simd.inc"

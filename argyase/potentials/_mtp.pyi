@@ -1,0 +1,22 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def parse_mtp(text: bytes, name: str) -> dict[str, Any]: ...
+
+class Kernel:
+    def __init__(self, text: bytes, name: str) -> None: ...
+    @property
+    def cutoff(self) -> float: ...
+    @property
+    def species_count(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+    def compute(
+        self,
+        types: NDArray[np.int32],
+        first: NDArray[np.int64],
+        neighbours: NDArray[np.int64],
+        vectors: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...

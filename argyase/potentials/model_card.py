@@ -1,0 +1,79 @@
+"""The potentials that argyase ships, each with a card that says what it may be used for."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from argyase.errors import ConfigError, PotentialFileError
+
+
+@dataclass(frozen=True)
+class Potential:
+    """A potential file, the species it knows (in its order) and what its model card says."""
+
+    name: str
+    path: Path
+    species: tuple[str, ...]
+    warning: str = ""
+    card: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file: the identity of the potential in the lake."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def shipped_potentials() -> list[str]:
+    """Names that `find_potential` knows without a path.
+
+    >>> "LiPSCl-study" in shipped_potentials()
+    True
+    """
+    return sorted(p.name.removesuffix(".toml") for p in _data().iterdir() if p.name.endswith(".toml"))
+
+
+def find_potential(name: str, species: Sequence[str] | None = None) -> Potential:
+    """Look a potential up by the name of a shipped one, or by the path of an ``.mtp`` file.
+
+    Parameters
+    ----------
+    name
+        A name of `shipped_potentials`, or a path.
+    species
+        Chemical symbols in the order of the file's species numbers. An ``.mtp`` file does not hold them, so
+        they are needed with a path; a card (``.toml``) of the same name beside the file can give them too.
+
+    Raises
+    ------
+    ConfigError
+        If the species are needed and not given, or differ from the card's.
+    PotentialFileError
+        If there is no such file or shipped potential.
+    """
+    path = Path(name) if name.endswith(".mtp") else _data() / f"{name}.mtp"
+    if not path.is_file():
+        shipped = ", ".join(shipped_potentials())
+        raise PotentialFileError(f"potential {name!r}: no such file, and not a shipped potential ({shipped})")
+    card_path = path.with_suffix(".toml")
+    card = tomllib.loads(card_path.read_text()) if card_path.is_file() else {}
+    known = tuple(card.get("species", ()))
+    given = tuple(species or ())
+    if known and given and known != given:
+        raise ConfigError(f"species = {list(given)}: the model card of {name} says {list(known)}")
+    if not (known or given):
+        raise ConfigError(
+            f"potential {name}: an .mtp file does not name its species; give them in the file's order, "
+            'e.g. species = ["Li", "P", "S", "Cl"]'
+        )
+    return Potential(card.get("name", path.stem), path.resolve(), given or known, card.get("warning", ""), card)
+
+
+def _data() -> Path:
+    return Path(str(files("argyase") / "data"))

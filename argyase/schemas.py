@@ -1,0 +1,174 @@
+"""Name, dimensions and units of every dataset that argyase writes: declared once, here.
+
+Dimensions use the field's words and nothing else: frame, atom, ion, lag, r, xyz, cell_vector, bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One labelled array: its dimensions, units (CF/UDUNITS spelling), meaning and storage type."""
+
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    dtype: str = "float64"
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The variables and coordinates of one kind of dataset; `version` is raised when a meaning changes."""
+
+    name: str
+    version: int
+    variables: Mapping[str, Variable]
+    coords: Mapping[str, Variable] = field(default_factory=dict)
+
+    def dataset(self, attrs: Mapping[str, Any] | None = None, **arrays: Any) -> xr.Dataset:
+        """Build the labelled dataset from plain arrays, one keyword for each variable or coordinate.
+
+        Raises
+        ------
+        KeyError
+            If a keyword is not declared in the schema, or a required one is missing.
+        """
+        declared = {**self.variables, **self.coords}
+        if unknown := sorted(set(arrays) - set(declared)):
+            raise KeyError(f"{self.name}: not in the schema: {unknown}; declared: {sorted(declared)}")
+        if missing := sorted(k for k, v in declared.items() if v.required and k not in arrays):
+            raise KeyError(f"{self.name}: missing {missing}")
+
+        def labelled(key: str) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+            v = declared[key]
+            value = np.asarray(arrays[key])
+            value = value.astype(str if v.dtype == "str" else v.dtype)
+            return v.dims, value, {"units": v.units, "long_name": v.long_name}
+
+        return xr.Dataset(
+            {k: labelled(k) for k in self.variables if k in arrays},
+            coords={k: labelled(k) for k in self.coords if k in arrays},
+            attrs={"schema": self.name, "schema_version": self.version, **(attrs or {})},
+        )
+
+
+_ATOM_COORDS = {
+    "species": Variable(("atom",), "1", "chemical symbol", "str"),
+    "atom_id": Variable(("atom",), "1", "number of the atom, from 0", "int64"),
+    "site": Variable(("atom",), "1", "Wyckoff site on which the atom was placed (4a 4b 4d 16e 48h)", "str"),
+    "cage": Variable(("atom",), "1", "number of the Li cage (its 4d site), -1 for none", "int64"),
+}
+_XYZ = {"xyz": Variable(("xyz",), "1", "Cartesian axis", "str")}
+
+
+def _estimate(name: str, units: str, long_name: str, dims: tuple[str, ...] = ()) -> dict[str, Variable]:
+    """A number with its uncertainty: value, standard error and 95 % interval."""
+    return {
+        name: Variable(dims, units, long_name),
+        f"{name}_stderr": Variable(dims, units, f"standard error of the {long_name}"),
+        f"{name}_low": Variable(dims, units, f"lower end of the 95 % interval of the {long_name}"),
+        f"{name}_high": Variable(dims, units, f"upper end of the 95 % interval of the {long_name}"),
+    }
+
+
+STRUCTURE = Schema(
+    "structure",
+    1,
+    {
+        "positions": Variable(("atom", "xyz"), "angstrom", "position"),
+        "cell": Variable(("cell_vector", "xyz"), "angstrom", "cell vectors, one a row"),
+        "configurational_entropy": Variable((), "1", "dS_conf / R per formula unit (4a and 4d, eq. 3)"),
+    },
+    {**_ATOM_COORDS, **_XYZ},
+)
+
+TRAJECTORY = Schema(
+    "trajectory",
+    1,
+    {
+        "positions": Variable(("frame", "atom", "xyz"), "angstrom", "unwrapped position"),
+        "cell": Variable(("frame", "cell_vector", "xyz"), "angstrom", "cell vectors, one a row"),
+    },
+    {"time": Variable(("frame",), "ps", "time since the start of production"), **_ATOM_COORDS, **_XYZ},
+)
+
+MD = Schema(
+    "md",
+    1,
+    {
+        "temperature": Variable(("frame",), "K", "kinetic temperature"),
+        "pressure": Variable(
+            ("frame",), "GPa", "pressure (a third of the trace of the stress, positive in compression)"
+        ),
+        "potential_energy": Variable(("frame",), "eV", "potential energy of the cell"),
+        "kinetic_energy": Variable(("frame",), "eV", "kinetic energy of the cell"),
+        "volume": Variable(("frame",), "angstrom3", "volume of the cell"),
+    },
+    {"time": Variable(("frame",), "ps", "time since the start of production")},
+)
+
+MSD = Schema(
+    "msd",
+    1,
+    {
+        "msd": Variable(("lag",), "angstrom2", "mean squared displacement, all time origins"),
+        "msd_stderr": Variable(("lag",), "angstrom2", "standard error of the mean squared displacement"),
+        "msd_xyz": Variable(("lag", "xyz"), "angstrom2", "mean squared displacement along one axis"),
+        **_estimate("diffusivity", "cm2 s-1", "tracer diffusion coefficient"),
+        "fit_start": Variable((), "ps", "first lag of the fit"),
+        "fit_stop": Variable((), "ps", "last lag of the fit"),
+        "ions": Variable((), "1", "number of diffusing ions", "int64"),
+    },
+    {"lag": Variable(("lag",), "ps", "lag time"), **_XYZ},
+)
+
+CONDUCTIVITY = Schema(
+    "conductivity",
+    1,
+    {
+        **_estimate("conductivity", "mS cm-1", "Nernst-Einstein conductivity"),
+        **_estimate("diffusivity", "cm2 s-1", "tracer diffusion coefficient"),
+        "temperature": Variable((), "K", "mean temperature"),
+        "number_density": Variable((), "angstrom-3", "diffusing ions per volume"),
+    },
+)
+
+VANHOVE = Schema(
+    "vanhove",
+    1,
+    {
+        "g_self": Variable(("lag", "r"), "angstrom-3", "self part of the van Hove function G_s(r, t)"),
+        "radial_probability": Variable(("lag", "r"), "angstrom-1", "4 pi r^2 G_s(r, t)"),
+        "fraction_beyond": Variable(("lag",), "1", "fraction of displacements beyond the last r"),
+    },
+    {
+        "lag": Variable(("lag",), "ps", "lag time"),
+        "r": Variable(("r",), "angstrom", "displacement, centre of the bin"),
+    },
+)
+
+HOPS = Schema(
+    "hops",
+    1,
+    {
+        "ever_beyond": Variable((), "1", "ions that were ever farther than the threshold from their start", "int64"),
+        "end_beyond": Variable((), "1", "ions farther than the threshold from their start at the end", "int64"),
+        "crossings": Variable((), "1", "upward crossings of the threshold, all ions", "int64"),
+        **_estimate("crossing_rate", "ns-1", "upward crossings per ion and time"),
+        "cumulative_ever": Variable(("frame",), "1", "ions that were ever beyond the threshold, up to a time", "int64"),
+        "threshold": Variable((), "angstrom", "distance from the start that counts as a hop"),
+        "ions": Variable((), "1", "number of diffusing ions", "int64"),
+        "duration": Variable((), "ps", "length of the trajectory"),
+    },
+    {"time": Variable(("frame",), "ps", "time since the start of production")},
+)
+
+SCHEMAS: dict[str, Schema] = {s.name: s for s in (STRUCTURE, TRAJECTORY, MD, MSD, CONDUCTIVITY, VANHOVE, HOPS)}
