@@ -1,0 +1,1 @@
+"""A store of immutable, labelled datasets on a file system. It knows no physics."""

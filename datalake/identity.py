@@ -1,0 +1,51 @@
+"""Names of runs: a run is called by what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from argyase.datalake.errors import SchemaError
+
+DECIMALS = 4
+"""Float parameters are rounded to this many decimals, stored and asked for alike: 0.1 + 0.2 finds 0.3."""
+
+
+def canonical(value: Any, where: str = "parameters") -> Any:
+    """The one form of a parameter: plain JSON types, floats rounded, whole floats as integers.
+
+    >>> canonical({"x": 0.1 + 0.2, "cells": (2, 2.0, np.int64(2)), "z": -0.0})
+    {'x': 0.3, 'cells': [2, 2, 2], 'z': 0}
+
+    Raises
+    ------
+    SchemaError
+        If a number is not finite, or a type has no place in JSON.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise SchemaError(f"{where} = {value}: a parameter must be finite")
+        rounded = round(value, DECIMALS)
+        return int(rounded) if rounded == int(rounded) else rounded
+    if isinstance(value, Mapping):
+        return {str(k): canonical(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence):
+        return [canonical(v, f"{where}[{n}]") for n, v in enumerate(value)]
+    raise SchemaError(f"{where}: a {type(value).__name__} cannot be a parameter; use numbers, text, lists and tables")
+
+
+def run_id(stage: str, parameters: Mapping[str, Any], inputs: Sequence[str] = (), schema_version: int = 1) -> str:
+    """20 hexadecimal digits of sha256 over the canonical JSON of stage, parameters, inputs and schema version."""
+    content = [stage, canonical(parameters), list(inputs), schema_version]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,514 @@
+"""The data lake: runs that appear whole, by one rename, and never change.
+
+::
+
+    lake/runs/<stage>/<id[:2]>/<id>/    run.json, data.nc, and traj.zarr for trajectories
+    lake/work/<id>.<attempt>/           in progress
+    lake/catalogue.sqlite               disposable index
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+from argyase.datalake import provenance as _provenance
+from argyase.datalake.catalogue import Catalogue
+from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
+from argyase.datalake.files import fsync_directory, fsync_tree, replace_json, sha256
+from argyase.datalake.identity import canonical, run_id
+from argyase.datalake.schema import Schema, validate
+from argyase.datalake.trajectory import TrajectoryReader, TrajectoryWriter, read_progress
+
+log = logging.getLogger(__name__)
+
+_SCRATCH = re.compile(r"lock|begin\.json|progress\.json|tail\..*|restart\..*|\..*")
+"""Files of a work folder that are not part of the run."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` says of a run."""
+
+    id: str
+    stage: str
+    parameters: dict[str, Any]
+    inputs: list[str]
+    scalars: dict[str, Any]
+    provenance: dict[str, Any]
+    created: str
+    schema: str
+    version: int
+    files: dict[str, dict[str, Any]]
+    path: Path = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run in progress, or one whose writer died."""
+
+    id: str
+    stage: str
+    path: Path
+    frames: int
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a published run."""
+
+    id: str
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.id} {self.file}: {self.reason}"
+
+
+class Lake:
+    """A folder of published runs.
+
+    Parameters
+    ----------
+    path
+        The folder; made if `create` and it does not exist.
+
+    Raises
+    ------
+    NotInLakeError
+        If there is no such folder and `create` is False.
+    """
+
+    def __init__(self, path: str | Path, create: bool = True) -> None:
+        self.path = Path(path).absolute()
+        if not self.path.is_dir():
+            if not create:
+                raise NotInLakeError(f"{path}: no such lake; check --lake, or make one with argyase run")
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DatalakeError(f"{path}: cannot be made: {error.strerror}") from None
+        self._catalogue = Catalogue(self.path)
+
+    # ---- names ----
+
+    def id(self, stage: str, parameters: Mapping[str, Any], inputs: Sequence[str] = (), version: int = 1) -> str:
+        """Name of the run with these parameters and inputs, whether or not the lake has it."""
+        return run_id(stage, parameters, inputs, version)
+
+    def _folder(self, stage: str, name: str) -> Path:
+        return self.path / "runs" / stage / name[:2] / name
+
+    def _find(self, name: str) -> Path:
+        if len(name) < 6 or not all(c in "0123456789abcdef" for c in name):
+            raise NotInLakeError(f"{name!r}: not an id; ids are 20 hexadecimal digits, and 6 of them are enough")
+        found = [p for p in (self.path / "runs").glob(f"*/{name[:2]}/{name}*") if (p / "run.json").is_file()]
+        if not found:
+            raise NotInLakeError(f"{name}: the lake {self.path} has no such run; list them with: argyase lake ls")
+        if len(found) > 1:
+            raise NotInLakeError(f"{name}: stands for {', '.join(p.name for p in found)}; give more digits")
+        return found[0]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a run of this id is published."""
+        try:
+            self._find(str(name))
+        except NotInLakeError:
+            return False
+        return True
+
+    # ---- writing ----
+
+    def begin(
+        self,
+        stage: str,
+        parameters: Mapping[str, Any],
+        inputs: Sequence[str] = (),
+        schema: Schema | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Attempt:
+        """Start a run, or take over the one whose writer died.
+
+        Raises
+        ------
+        RunningElsewhereError
+            If a living process works on it.
+        """
+        return Attempt(self, stage, canonical(parameters), list(inputs), schema, dict(provenance or {}))
+
+    def publish(
+        self,
+        stage: str,
+        parameters: Mapping[str, Any],
+        dataset: xr.Dataset,
+        inputs: Sequence[str] = (),
+        schema: Schema | None = None,
+        scalars: Mapping[str, float | str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Publish a dataset; the id. A run that is there already is kept, and the new one discarded."""
+        with self.begin(stage, parameters, inputs, schema, provenance) as attempt:
+            return attempt.publish(dataset, scalars)
+
+    def remove(self, name: str) -> None:
+        """Remove a published run: it disappears by one rename, then its files are deleted."""
+        path = self._find(name)
+        aside = self.path / "work" / f"{path.name}.removed.{os.getpid()}"
+        aside.parent.mkdir(exist_ok=True)
+        os.rename(path, aside)
+        shutil.rmtree(aside)
+
+    # ---- reading ----
+
+    def record(self, name: str) -> RunRecord:
+        """What is known of a run; six digits of its id are enough.
+
+        Raises
+        ------
+        NotInLakeError
+            If there is no such run.
+        CorruptRunError
+            If its ``run.json`` cannot be read.
+        """
+        path = self._find(name)
+        try:
+            return _record(json.loads((path / "run.json").read_text()), path)
+        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise CorruptRunError(f"{path / 'run.json'}: cannot be read: {error!r}") from None
+
+    def failure(
+        self, stage: str, parameters: Mapping[str, Any], inputs: Sequence[str] = (), version: int = 1
+    ) -> RunRecord | None:
+        """The record of an earlier failure of this run (see `Attempt.publish_failure`)."""
+        name = run_id(failed(stage), parameters, inputs, version)
+        return self.record(name) if name in self else None
+
+    def open_run(self, name: str) -> xr.Dataset:
+        """The results of a run; of a trajectory also positions and cell, read when they are used.
+
+        Raises
+        ------
+        CorruptRunError
+            If a file cannot be opened.
+        """
+        path = self._find(name)
+        try:
+            with xr.open_dataset(path / "data.nc", engine="h5netcdf") as dataset:
+                dataset.load()
+            if not (path / "traj.zarr").is_dir():
+                return dataset
+            trajectory = xr.open_zarr(path / "traj.zarr", consolidated=False, chunks=None)
+        except Exception as error:
+            raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
+        coords = {k: ("atom", np.array(v)) for k, v in trajectory.attrs.pop("coords").items()}
+        return dataset.merge(trajectory.assign_coords(coords))
+
+    def trajectory(self, name: str) -> TrajectoryReader:
+        """The trajectory of a run, read piece by piece."""
+        path = self._find(name)
+        if not (path / "traj.zarr").is_dir():
+            raise NotInLakeError(f"{name}: a run of stage {self.record(name).stage}, without trajectory")
+        return TrajectoryReader(path / "traj.zarr")
+
+    def search(self, stage: str | None = None, **parameters: Any) -> list[RunRecord]:
+        """Runs with these parameters, oldest first.
+
+        A number or text must be equal (after rounding), a tuple (low, high) is a range with its ends, a list names
+        alternatives; ``md__timestep_fs`` looks inside a table.
+        """
+        return [
+            _record(r, self._folder(r["stage"], r["id"]))
+            for r in self._catalogue.records(stage)
+            if all(_matches(_lookup(r["parameters"], k), v) for k, v in parameters.items())
+        ]
+
+    def open(
+        self, stage: str, dims: Sequence[str] = ("x", "inversion", "temperature_K", "seed"), **parameters: Any
+    ) -> xr.Dataset:
+        """All runs of a stage as one dataset over the parameters named in `dims`; missing points are NaN.
+
+        Raises
+        ------
+        NotInLakeError
+            If no run matches.
+        DatalakeError
+            If two runs fall onto one point; the message names the parameter to select by.
+        """
+        records = self.search(stage, **parameters)
+        if not records:
+            raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
+        used = [d for d in dims if any(d in r.parameters for r in records)]
+        seen: dict[tuple[Any, ...], RunRecord] = {}
+        pieces = []
+        for record in records:
+            point = tuple(record.parameters.get(d, np.nan) for d in used)
+            if point in seen:
+                raise DatalakeError(_clash(record, seen[point], used, point))
+            seen[point] = record
+            dataset = self.open_run(record.id).assign_attrs({})
+            pieces.append(dataset.expand_dims({d: [p] for d, p in zip(used, point, strict=True)}))
+        cube = xr.combine_by_coords(pieces, combine_attrs="drop_conflicts", join="outer") if used else pieces[0]
+        assert isinstance(cube, xr.Dataset)
+        return cube
+
+    def unfinished(self) -> list[Unfinished]:
+        """Runs in progress and runs whose writer died."""
+        found = []
+        for path in sorted((self.path / "work").glob("*.*")):
+            if not (path / "begin.json").is_file():
+                continue
+            begin = json.loads((path / "begin.json").read_text())
+            progress = read_progress(path)
+            frames = int(progress["frames"]) if progress else 0
+            found.append(Unfinished(path.name.split(".")[0], begin["stage"], path, frames, _locked(path)))
+        return found
+
+    def verify(self, name: str | None = None) -> list[Problem]:
+        """Compare the files of one run, or of all, with their hashes."""
+        paths = [self._find(name)] if name else [p.parent for p in (self.path / "runs").glob("*/*/*/run.json")]
+        problems = []
+        for path in paths:
+            try:
+                record = _record(json.loads((path / "run.json").read_text()), path)
+            except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+                problems.append(Problem(path.name, "run.json", f"cannot be read: {error!r}"))
+                continue
+            for file, known in record.files.items():
+                if not (path / file).is_file():
+                    problems.append(Problem(path.name, file, "missing"))
+                elif (path / file).stat().st_size != known["size"]:
+                    problems.append(Problem(path.name, file, f"size is not {known['size']} bytes"))
+                elif sha256(path / file) != known["sha256"]:
+                    problems.append(Problem(path.name, file, "content changed"))
+        return problems
+
+
+class Attempt:
+    """A run in progress. Leaving it by an exception keeps what is there, for the next attempt to go on with.
+
+    Attributes
+    ----------
+    id, path
+        Name of the run, and its work folder.
+    state
+        What the caller gave to the last `TrajectoryWriter.checkpoint` of an earlier attempt; empty if there was none.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        stage: str,
+        parameters: dict[str, Any],
+        inputs: list[str],
+        schema: Schema | None,
+        provenance: dict[str, Any],
+    ) -> None:
+        self._lake, self._stage, self._parameters, self._inputs = lake, stage, parameters, inputs
+        self._schema, self._provenance = schema, provenance
+        self._version = schema.version if schema else 1
+        self._start = time.monotonic()
+        self.id = run_id(stage, parameters, inputs, self._version)
+        self.path, self._lock = self._claim()
+        progress = read_progress(self.path)
+        self.state: dict[str, Any] = dict(progress["state"]) if progress else {}
+
+    def _claim(self) -> tuple[Path, int]:
+        work = self._lake.path / "work"
+        try:
+            work.mkdir(exist_ok=True)
+        except OSError as error:
+            raise DatalakeError(f"{work}: cannot be made: {error.strerror}; is the lake read-only?") from None
+        for path in sorted(work.glob(f"{self.id}.*")):
+            handle = _lock(path)
+            if handle is None:
+                raise RunningElsewhereError(f"{self.id} ({self._stage}): {_owner(path)} works on it; wait, or stop it")
+            if path.is_dir() and (path / "begin.json").is_file():
+                return path, self._own(path, handle)
+            os.close(handle)
+        path = work / f"{self.id}.{os.getpid()}.{time.time_ns()}"
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise DatalakeError(f"{path}: cannot be made: {error.strerror}") from None
+        handle = _lock(path)
+        assert handle is not None
+        rivals = [p for p in work.glob(f"{self.id}.*") if p != path and p < path and _locked(p)]
+        if rivals:  # both began at once: the first by name goes on
+            os.close(handle)
+            shutil.rmtree(path)
+            raise RunningElsewhereError(f"{self.id} ({self._stage}): {_owner(rivals[0])} works on it; wait, or stop it")
+        return path, self._own(path, handle)
+
+    def _own(self, path: Path, handle: int) -> int:
+        owner = {k: self._provenance.get(k) for k in ("host", "pid", "command")} | {"pid": os.getpid()}
+        replace_json(path / "begin.json", {"stage": self._stage, "parameters": self._parameters, **owner})
+        return handle
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the run; an unfinished work folder without a checkpoint is of no use to anybody."""
+        if self.path.is_dir() and not (self.path / "progress.json").exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    def trajectory_writer(self, **settings: Any) -> TrajectoryWriter:
+        """A `TrajectoryWriter` in the work folder; it goes on where an earlier attempt's checkpoint was."""
+        return TrajectoryWriter(self.path, **settings)
+
+    def publish(self, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None = None) -> str:
+        """Write the results and make the run appear; its id.
+
+        Numbers without dimensions become scalars of the record, for tables and searches. If another process
+        published the same run first, that one is kept and this one discarded.
+
+        Raises
+        ------
+        SchemaError
+            If the dataset is not what the schema declares.
+        """
+        return self._publish(self._stage, self.id, dataset, scalars)
+
+    def publish_failure(self, reason: str, dataset: xr.Dataset) -> str:
+        """Publish what a run that failed has computed, under the stage ``<stage>-failed``, with the reason."""
+        stage = failed(self._stage)
+        name = run_id(stage, self._parameters, self._inputs, self._version)
+        progress = self.path / "traj.zarr"
+        frames = TrajectoryReader(progress).n_frames if progress.is_dir() else 0
+        return self._publish(stage, name, dataset, {"reason": reason, "frames": frames})
+
+    def _publish(self, stage: str, name: str, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None) -> str:
+        if self._schema is not None:
+            validate(dataset, self._schema)
+        found = {str(k): v.item() for k, v in dataset.data_vars.items() if v.ndim == 0}
+        encoding = {
+            k: {"compression": "gzip", "compression_opts": 4}
+            for k, v in dataset.variables.items()
+            if v.ndim and v.dtype.kind in "fi"
+        }
+        dataset.to_netcdf(self.path / "data.nc", engine="h5netcdf", encoding=encoding)
+        files = {
+            str(p.relative_to(self.path)): {"sha256": sha256(p), "size": p.stat().st_size}
+            for p in sorted(self.path.rglob("*"))
+            if p.is_file() and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
+        }
+        end = {"end": _provenance.now(), "wall_seconds": round(time.monotonic() - self._start, 3)}
+        record = {
+            "id": name,
+            "stage": stage,
+            "parameters": self._parameters,
+            "inputs": self._inputs,
+            "scalars": {**found, **(scalars or {})},
+            "provenance": {**self._provenance, **end},
+            "created": _provenance.now(),
+            "schema": self._schema.name if self._schema else "",
+            "version": self._version,
+            "files": files,
+        }
+        replace_json(self.path / "run.json", record)
+        fsync_tree(self.path)
+        target = self._lake._folder(stage, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self.path, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            log.info("%s: published by another process first; this one is discarded", name)
+            shutil.rmtree(self.path)
+            return name
+        fsync_directory(target.parent)
+        # Only now: a kill before the rename must leave all that a resume needs.
+        for path in target.iterdir():
+            if _SCRATCH.fullmatch(path.name):
+                path.unlink()
+        return name
+
+
+def failed(stage: str) -> str:
+    """Stage under which the failures of a stage are kept."""
+    return f"{stage}-failed"
+
+
+def _record(data: Mapping[str, Any], path: Path) -> RunRecord:
+    names = ("id", "stage", "parameters", "inputs", "scalars", "provenance", "created", "schema", "version", "files")
+    return RunRecord(**{n: data[n] for n in names}, path=path)
+
+
+def _lock(path: Path) -> int | None:
+    """Hold the exclusive lock of a work folder until the handle is closed or the process dies; None if it is held."""
+    try:
+        handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        return os.open(os.devnull, os.O_RDONLY)  # just published or removed: nothing to hold
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _locked(path: Path) -> bool:
+    handle = _lock(path)
+    if handle is None:
+        return True
+    os.close(handle)
+    return False
+
+
+def _owner(path: Path) -> str:
+    try:
+        begin = json.loads((path / "begin.json").read_text())
+        return f"process {begin['pid']} on {begin.get('host')}"
+    except (OSError, json.JSONDecodeError, KeyError):
+        return "another process"
+
+
+def _lookup(parameters: Mapping[str, Any], key: str) -> Any:
+    value: Any = parameters
+    for part in key.split("__"):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def _matches(have: Any, want: Any) -> bool:
+    if isinstance(want, tuple):
+        low, high = (canonical(w) for w in want)
+        return isinstance(have, int | float) and low <= have <= high
+    if isinstance(want, list) and not isinstance(have, list):
+        return any(_matches(have, w) for w in want)
+    return bool(have == canonical(want))
+
+
+def _clash(a: RunRecord, b: RunRecord, used: Sequence[str], point: Sequence[Any]) -> str:
+    keys = itertools.chain(a.parameters, b.parameters)
+    other = sorted({k for k in keys if a.parameters.get(k) != b.parameters.get(k)} - set(used))
+    where = ", ".join(f"{d} = {p}" for d, p in zip(used, point, strict=True))
+    hint = f"select one by {', '.join(f'{k}=...' for k in other)}" if other else "their inputs differ; remove one"
+    return f"{a.stage}: the runs {a.id} and {b.id} are both at {where}; {hint}"
+
+
+__all__ = ["Attempt", "Lake", "Problem", "RunRecord", "SchemaError", "Unfinished"]

@@ -1,0 +1,331 @@
+"""Trajectories on disk: appended in whole shards, never lost, never read wrongly.
+
+``traj.zarr`` holds ``positions(frame, atom, xyz)`` as int32 in units of 1e-4 A (error at most 5e-5 A), compressed
+by Blosc (zstd 1, bit shuffle) in checksummed chunks inside shards, and ``cell(frame, cell_vector, xyz)`` as float64.
+The full length is declared at the start and only whole shards are written; frames since the last whole shard wait in
+``tail.npz``. ``progress.json``, replaced atomically after both are durable, says what counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from argyase.datalake.errors import CorruptRunError, SchemaError
+from argyase.datalake.files import fsync_directory, replace_json
+from numpy.typing import ArrayLike, NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
+from zarr.storage import LocalStore
+
+SCALE = 1e-4
+"""Angstrom per unit of the stored integers."""
+
+FILL = np.iinfo(np.int32).min
+"""Marks what was never written; no position has it."""
+
+_LIMIT = (np.iinfo(np.int32).max - 1) * SCALE
+_CHUNK = (250, 208)
+
+Index = slice | NDArray[Any] | list[int]
+
+
+class TrajectoryWriter:
+    """Append frames; made by `Attempt.trajectory_writer`, which resumes an interrupted one.
+
+    Parameters
+    ----------
+    folder
+        Work folder of the attempt.
+    n_atoms, n_frames
+        Size of a frame, and how many will come at most.
+    coords
+        Arrays over atoms (species, atom_id, ...), kept with the trajectory.
+    time_step_ps, time_start_ps
+        Time between frames and of the first one, ps.
+    shard_frames
+        Frames in a shard: what is written at once.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        n_atoms: int,
+        n_frames: int,
+        coords: Mapping[str, ArrayLike],
+        time_step_ps: float,
+        time_start_ps: float = 0.0,
+        shard_frames: int = 1000,
+    ) -> None:
+        if n_atoms < 1 or n_frames < 1 or shard_frames < 1:
+            raise SchemaError(
+                f"trajectory of {n_atoms} atoms, {n_frames} frames, {shard_frames} a shard: at least 1 each"
+            )
+        self._folder = folder
+        self._path = folder / "traj.zarr"
+        self._n_atoms, self._n_frames = n_atoms, n_frames
+        self._shard = min(shard_frames, n_frames)
+        self._time = (time_start_ps, time_step_ps)
+        self._buffer: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
+        self._scalars: dict[str, list[float]] = {}
+        self.frames = 0
+        progress = read_progress(folder)
+        if progress is None:
+            self._create(coords)
+        else:
+            self._resume(progress)
+        group = zarr.open_group(LocalStore(self._path), mode="r+")
+        self._positions = _array(group, "positions")
+        self._cell = _array(group, "cell")
+        if self._positions.shape[0] != n_frames:  # killed between `finish` and publication
+            self._positions.resize((n_frames, n_atoms, 3))
+            self._cell.resize((n_frames, 3, 3))
+
+    def _create(self, coords: Mapping[str, ArrayLike]) -> None:
+        if self._path.exists():  # left by a writer that died before its first checkpoint
+            import shutil
+
+            shutil.rmtree(self._path)
+        group = zarr.create_group(LocalStore(self._path), zarr_format=3)
+        n, atoms, shard = self._n_frames, self._n_atoms, self._shard
+        chunk = min(_CHUNK[0], shard)
+        # A shard is a whole number of chunks; the array may end inside the last of either.
+        shard = self._shard = -(-shard // chunk) * chunk
+        atom_chunk = min(_CHUNK[1], atoms)
+        positions = group.create_array(
+            "positions",
+            shape=(n, atoms, 3),
+            dtype="int32",
+            chunks=(chunk, atom_chunk, 3),
+            shards=(shard, -(-atoms // atom_chunk) * atom_chunk, 3),
+            filters=[TransposeCodec(order=(1, 2, 0))],
+            # The shard's own checksum covers its index only; this one covers each chunk.
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=4), Crc32cCodec()],
+            fill_value=FILL,
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=("frame", "atom", "xyz"),
+        )
+        positions.attrs.update(scale_factor=SCALE, _FillValue=FILL, units="angstrom", long_name="unwrapped position")
+        cell = group.create_array(
+            "cell",
+            shape=(n, 3, 3),
+            dtype="float64",
+            chunks=(shard, 3, 3),
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=8), Crc32cCodec()],
+            fill_value=np.nan,
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=("frame", "cell_vector", "xyz"),
+        )
+        cell.attrs.update(units="angstrom", long_name="cell vectors, one a row")
+        start, step = self._time
+        group.attrs.update(
+            time_start_ps=start,
+            time_step_ps=step,
+            coords={name: np.asarray(values).tolist() for name, values in coords.items()},
+        )
+        for name, values in coords.items():
+            if len(np.asarray(values)) != atoms:
+                raise SchemaError(
+                    f"trajectory: coordinate {name} has {len(np.asarray(values))} entries for {atoms} atoms"
+                )
+
+    def _resume(self, progress: Mapping[str, Any]) -> None:
+        self._shard = int(progress["shard_frames"])
+        if (progress["n_atoms"], progress["n_frames"]) != (self._n_atoms, self._n_frames):
+            raise CorruptRunError(
+                f"{self._folder}: is of {progress['n_atoms']} atoms and {progress['n_frames']} frames"
+            )
+        self.frames = int(progress["frames"])
+        if progress["tail"]:
+            with np.load(self._folder / str(progress["tail"])) as tail:
+                self._buffer = [(p, c) for p, c in zip(tail["positions"], tail["cell"], strict=True)]
+                self._scalars = {str(k): tail[f"scalar_{k}"].tolist() for k in progress["scalars"]}
+        if len(self._buffer) != self.frames % self._shard:
+            raise CorruptRunError(f"{self._folder}: {progress['tail']} and progress.json disagree")
+
+    def append(self, positions: ArrayLike, cell: ArrayLike, **scalars: float) -> None:
+        """Add a frame.
+
+        Parameters
+        ----------
+        positions
+            Unwrapped positions, shape (atom, 3), A.
+        cell
+            Cell vectors as rows, shape (3, 3), A.
+        **scalars
+            Numbers of the frame; every frame needs the same names.
+
+        Raises
+        ------
+        SchemaError
+            If a shape is wrong, a value is not finite or too large for the encoding, or the trajectory is full.
+        """
+        r = np.asarray(positions, dtype=np.float64)
+        box = np.asarray(cell, dtype=np.float64)
+        if self.frames >= self._n_frames:
+            raise SchemaError(f"trajectory: declared for {self._n_frames} frames, got one more")
+        if r.shape != (self._n_atoms, 3) or box.shape != (3, 3):
+            raise SchemaError(
+                f"trajectory: frame of shape {r.shape} and cell {box.shape}; expected ({self._n_atoms}, 3), (3, 3)"
+            )
+        if not np.isfinite(r).all():
+            atom = int(np.argwhere(~np.isfinite(r))[0][0])
+            raise SchemaError(f"trajectory: frame {self.frames}, atom {atom}: position {r[atom]} is not finite")
+        if not np.isfinite(box).all():
+            raise SchemaError(f"trajectory: frame {self.frames}: the cell is not finite")
+        if np.abs(r).max(initial=0.0) > _LIMIT:
+            atom = int(np.abs(r).max(axis=1).argmax())
+            raise SchemaError(f"trajectory: frame {self.frames}, atom {atom}: {r[atom]} A is beyond {_LIMIT:.0f} A")
+        if self.frames and set(scalars) != set(self._scalars):
+            raise SchemaError(f"trajectory: scalars {sorted(scalars)}, before {sorted(self._scalars)}")
+        self._buffer.append((np.rint(r / SCALE).astype(np.int32), box))
+        for name, value in scalars.items():
+            self._scalars.setdefault(name, []).append(float(value))
+        self.frames += 1
+        if len(self._buffer) == self._shard:
+            self._write_shard()
+
+    def _write_shard(self) -> None:
+        first, last = self.frames - len(self._buffer), self.frames
+        for name in ("positions", "cell"):  # what a writer that was killed left half written
+            (self._path / name / f"c.{first // self._shard}.0.0").unlink(missing_ok=True)
+        self._positions[first:last] = np.stack([p for p, _ in self._buffer])
+        self._cell[first:last] = np.stack([c for _, c in self._buffer])
+        self._buffer = []
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Make all frames so far durable, with the caller's `state` (plain JSON) that belongs to them."""
+        shard = self.frames // self._shard
+        for name in ("positions", "cell"):
+            for path in (self._path / name).rglob("c.*"):
+                # The shards before the last are durable since the checkpoint before.
+                if int(path.name.split(".")[1]) >= shard - 2:
+                    _fsync(path)
+            for folder in {p.parent for p in (self._path / name).rglob("c.*")}:
+                fsync_directory(folder)
+        tail = ""
+        if self._buffer or self._scalars:
+            tail = f"tail.{self.frames}.npz"
+            arrays: dict[str, Any] = {f"scalar_{k}": np.array(v) for k, v in self._scalars.items()}
+            arrays["positions"] = np.array([p for p, _ in self._buffer], dtype=np.int32).reshape(-1, self._n_atoms, 3)
+            arrays["cell"] = np.array([c for _, c in self._buffer]).reshape(-1, 3, 3)
+            with open(self._folder / tail, "wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+        replace_json(
+            self._folder / "progress.json",
+            {
+                "frames": self.frames,
+                "n_atoms": self._n_atoms,
+                "n_frames": self._n_frames,
+                "shard_frames": self._shard,
+                "tail": tail,
+                "scalars": sorted(self._scalars),
+                "state": dict(state),
+            },
+        )
+        for old in self._folder.glob("tail.*.npz"):
+            if old.name != tail:
+                old.unlink()
+
+    def scalars(self) -> dict[str, NDArray[np.float64]]:
+        """The scalars of all frames, shape (frame,) each."""
+        return {name: np.array(values) for name, values in self._scalars.items()}
+
+    def times(self) -> NDArray[np.float64]:
+        """Times of the frames, ps."""
+        start, step = self._time
+        return start + step * np.arange(self.frames)
+
+    def finish(self) -> None:
+        """Write the last frames and cut the declared length to what came."""
+        if self._buffer:
+            self._write_shard()
+        if self.frames < self._n_frames:
+            self._positions.resize((self.frames, self._n_atoms, 3))
+            self._cell.resize((self.frames, 3, 3))
+
+
+class TrajectoryReader:
+    """Read a published trajectory: frames, atoms, or pieces of both, as float64."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._group = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+            self._positions = _array(self._group, "positions")
+            self._cell = _array(self._group, "cell")
+            attrs = dict(self._group.attrs)
+            start, step = float(attrs["time_start_ps"]), float(attrs["time_step_ps"])  # type: ignore[arg-type]
+        except Exception as error:
+            raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
+        self._path = path
+        self.n_frames, self.n_atoms = int(self._positions.shape[0]), int(self._positions.shape[1])
+        self.time_step_ps = step
+        self.time: NDArray[np.float64] = start + step * np.arange(self.n_frames)
+        self.coords: dict[str, NDArray[Any]] = {k: np.array(v) for k, v in attrs["coords"].items()}  # type: ignore[union-attr]
+
+    def positions(self, frames: slice = slice(None), atoms: Index = slice(None)) -> NDArray[np.float64]:
+        """Unwrapped positions, shape (frame, atom, 3), A.
+
+        Raises
+        ------
+        CorruptRunError
+            If a shard is missing, cut or changed.
+        """
+        raw = self._read(self._positions, (frames, self._selection(atoms)))
+        if (raw == FILL).any():
+            raise CorruptRunError(f"{self._path}: positions: a shard is missing")
+        return raw * SCALE
+
+    def cell(self, frames: slice = slice(None)) -> NDArray[np.float64]:
+        """Cell vectors as rows, shape (frame, 3, 3), A."""
+        raw = self._read(self._cell, (frames,))
+        if np.isnan(raw).any():
+            raise CorruptRunError(f"{self._path}: cell: a chunk is missing")
+        return np.asarray(raw, dtype=np.float64)
+
+    def chunks(
+        self, atoms: Index = slice(None), size: int = 250
+    ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+        """Pieces of `size` frames: (which frames, positions, cells)."""
+        for first in range(0, self.n_frames, size):
+            part = slice(first, min(first + size, self.n_frames))
+            yield part, self.positions(part, atoms), self.cell(part)
+
+    def _selection(self, atoms: Index) -> slice | NDArray[np.int64]:
+        if isinstance(atoms, slice):
+            return atoms
+        which = np.asarray(atoms)
+        return np.flatnonzero(which) if which.dtype == bool else which.astype(np.int64)
+
+    def _read(self, array: Any, index: tuple[Any, ...]) -> Any:
+        try:
+            return array.oindex[index]
+        except Exception as error:  # a checksum that does not match, a cut shard: each codec has its own error
+            raise CorruptRunError(f"{self._path}: {array.path}: a shard is damaged: {error}") from error
+
+
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """What the last checkpoint in a work folder says; None if there was none."""
+    try:
+        return dict(json.loads((folder / "progress.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _array(group: zarr.Group, name: str) -> Any:
+    return group[name]
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

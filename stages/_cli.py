@@ -1,0 +1,49 @@
+"""The ``argyase`` command: one sub-command for each stage, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "run": ("campaign", "run a whole campaign: structures, dynamics, analysis, table, figures"),
+    "structures": ("structures", "build an argyrodite into the lake"),
+    "md": ("md", "molecular dynamics in LAMMPS, streamed into the lake"),
+    "ingest": ("ingest", "bring an existing trajectory into the lake"),
+    "msd": ("msd", "mean squared displacement and tracer diffusivity of a trajectory"),
+    "conductivity": ("conductivity", "Nernst-Einstein conductivity of a trajectory"),
+    "vanhove": ("vanhove", "self part of the van Hove function of a trajectory"),
+    "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
+    "figures": ("figures", "draw figures from what the lake holds"),
+    "lake": ("lake", "list, show, verify or remove what the lake holds"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hand over to the stage; print the list of commands when none is named."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: argyase COMMAND [options]      (argyase COMMAND --help tells more)\n")
+        for name, (_, text) in COMMANDS.items():
+            print(f"  {name:13s} {text}")
+        return 0
+    if args[0] == "--version":
+        import argyase
+
+        print(argyase.__version__)
+        return 0
+    if args[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"commands: {', '.join(COMMANDS)}"
+        print(f"argyase: unknown command {args[0]!r}; {hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"argyase.stages.{COMMANDS[args[0]][0]}")
+    code = module.main(args[1:])
+    return int(code)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

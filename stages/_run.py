@@ -1,0 +1,166 @@
+"""What every stage shares: its command line, progress on the terminal, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from argyase.datalake import provenance
+from argyase.datalake.errors import DatalakeError
+from argyase.datalake.lake import Lake, RunRecord
+from argyase.stages import _config
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+import argyase
+from argyase.errors import ArgyaseError
+
+T = TypeVar("T")
+console = Console(stderr=True)
+out = Console()
+
+
+class Report(Protocol):
+    """How a stage tells how far it is: ``report(done, total)``, in steps of its own."""
+
+    def __call__(self, done: float, total: float) -> None: ...
+
+
+def silent(done: float, total: float) -> None:
+    """Report nothing."""
+
+
+def stage_main(
+    argv: Sequence[str] | None,
+    *,
+    stage: str,
+    config: type[T],
+    run: Callable[[T, Lake, Report], list[str]],
+    description: str,
+    epilogue: Callable[[Lake, list[str]], None] | None = None,
+) -> int:
+    """Parse the command line of one stage, run it, print the ids of its runs; return the exit code."""
+    parser = argparse.ArgumentParser(prog=f"argyase {stage}", description=description)
+    parser.add_argument("-c", "--config", help=f"campaign file with a [{stage}] table (- reads JSON from stdin)")
+    parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parser.add_argument("--progress", choices=["auto", "json", "none"], default="auto", help="progress on stderr")
+    _config.add_flags(parser, config)
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        settings = _config.resolve(config, args, stage)
+        with progress(args.progress, stage) as report:
+            ids = run(settings, Lake(args.lake), report)
+        if epilogue is not None:
+            epilogue(Lake(args.lake), ids)
+        for run_id in ids:
+            out.print(run_id, highlight=False)
+        return 0
+
+    return guarded(body)
+
+
+def guarded(body: Callable[[], int]) -> int:
+    """Run `body`; print errors of our own as one paragraph and turn them into exit codes."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        return body()
+    except (ArgyaseError, DatalakeError) as error:
+        console.print(f"[bold red]error[/] ({type(error).__name__}): ", Text(str(error)), sep="", end="\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted; what was computed is kept, run the same command to go on")
+        return 130
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("speed", "")))
+
+
+def bars() -> Progress:
+    """Progress bars with elapsed and remaining time; plain and quiet when stderr is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>5.1f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        _Speed(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def progress(kind: str, label: str) -> Iterator[Report]:
+    """Yield a `Report` that draws a bar (``auto``), prints JSON lines on stderr (``json``) or is silent."""
+    if kind == "none":
+        yield silent
+        return
+    if kind == "json":
+        last = [0.0]
+
+        def report_json(done: float, total: float) -> None:
+            if (now := time.monotonic()) - last[0] > 0.3 or done >= total:
+                last[0] = now
+                # A parent that died closes this pipe: the error ends the stage, which keeps its frames.
+                print(json.dumps({"done": done, "total": total}), file=sys.stderr, flush=True)
+
+        yield report_json
+        return
+    with bars() as bar:
+        task = bar.add_task(label, total=None)
+
+        def report(done: float, total: float) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
+
+
+def collect_provenance(config: Any) -> dict[str, Any]:
+    """Provenance of a run that starts now."""
+    return {**provenance.collect(), "argyase_version": argyase.__version__, "configuration": repr(config)}
+
+
+LABELS = (
+    "x", "inversion", "supercell", "seed", "li_added", "halide", "decoration", "configurational_entropy",
+    "formula", "source", "temperature_K", "potential", "replica",
+)  # fmt: skip
+"""Parameters that a run hands down to the runs computed from it, so that every observable can be searched by them."""
+
+
+def labels(record: RunRecord) -> dict[str, Any]:
+    """The parameters that describe the sample, to be repeated in what is computed from it."""
+    return {key: record.parameters[key] for key in LABELS if key in record.parameters}
+
+
+def published(lake: Lake, stage: str, parameters: Mapping[str, Any], inputs: Sequence[str], version: int) -> str | None:
+    """Id of the run with these parameters if the lake has it."""
+    run_id = lake.id(stage, parameters, inputs, version)
+    return run_id if run_id in lake else None
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event, so that a loop stops between two frames and never inside one."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    old = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,354 @@
+"""``argyase run``: a whole campaign, from compositions to the table and the figures, over local processes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from argyase.datalake.lake import Lake
+from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
+from argyase.stages._config import setting
+from argyase.stages._run import bars, console, guarded, out
+from rich.progress import TaskID
+from rich.table import Table
+
+from argyase.dynamics.protocols import schedule
+from argyase.errors import ConfigError, StatisticsError
+from argyase.potentials.model_card import find_potential
+
+
+@dataclass(frozen=True)
+class Header:
+    """The [campaign] table."""
+
+    name: str = setting(help="name of the campaign; its figures go to figures/<name>")
+    note: str = setting("", help="what the campaign is for")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The [grid] table: every combination is one run."""
+
+    x: tuple[float, ...] = setting((0.0,), help="extra Cl")
+    inversion: tuple[float, ...] = setting((0.0,), help="fraction of 4d sites that hold Cl")
+    seed: tuple[int, ...] = setting((1,), help="seeds of the decoration")
+    temperature_K: tuple[float, ...] = setting((300.0,), help="temperatures", unit="K")
+    replica: tuple[int, ...] = setting((1,), help="seeds of the velocities")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The [analysis] table."""
+
+    ion: str = setting("Li", help="the diffusing species")
+    hop_threshold: float = setting(3.0, help="displacement that counts as a hop", unit="A")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign file, checked."""
+
+    header: Header
+    grid: Grid
+    structure: dict[str, Any]
+    md: dict[str, Any]
+    analysis: Analysis
+
+    def structures(self) -> list[structures.Config]:
+        """One structure for each x, inversion and seed."""
+        g = self.grid
+        points = itertools.product(g.x, g.inversion, g.seed)
+        tables = [{**self.structure, "x": x, "inversion": y, "seed": seed} for x, y, seed in points]
+        return [_config.from_mapping(structures.Config, table, "structures") for table in tables]
+
+    def dynamics(self, structure: str) -> list[md.Config]:
+        """The MD runs of one structure: one for each temperature and replica."""
+        pairs = itertools.product(self.grid.temperature_K, self.grid.replica)
+        tables = [{**self.md, "structure": structure, "temperature_K": t, "replica": r} for t, r in pairs]
+        return [_config.from_mapping(md.Config, table, "md") for table in tables]
+
+
+def read_campaign(path: str) -> Campaign:
+    """Read and check a campaign file.
+
+    Raises
+    ------
+    ConfigError
+        If a table or key is unknown, missing or wrong; the message names it and the nearest valid one.
+    """
+    data = _config.load(path)
+    tables = {"campaign", "grid", "structures", "md", "analysis"}
+    for key in data:
+        if key not in tables:
+            near = difflib.get_close_matches(key, tables, n=1)
+            hint = f"did you mean [{near[0]}]?" if near else f"valid tables: {', '.join(sorted(tables))}"
+            raise ConfigError(f"{path}: unknown table [{key}]; {hint}")
+    for table, keys in (("structures", ("x", "inversion", "seed")), ("md", ("temperature_K", "replica", "structure"))):
+        for key in keys:
+            if key in data.get(table, {}):
+                raise ConfigError(f"{path}: {table}.{key}: the grid sets it; put it under [grid]")
+    campaign = Campaign(
+        _config.from_mapping(Header, data.get("campaign", {"name": Path(path).stem}), "campaign"),
+        _config.from_mapping(Grid, data.get("grid", {}), "grid"),
+        data.get("structures", {}),
+        data.get("md", {}),
+        _config.from_mapping(Analysis, data.get("analysis", {}), "analysis"),
+    )
+    campaign.structures()
+    campaign.dynamics("unknown")
+    return campaign
+
+
+@dataclass
+class Job:
+    """One MD run of the campaign."""
+
+    config: md.Config
+    label: str
+    structure: structures.Config
+    run_id: str | None = None
+    error: str = ""
+    process: subprocess.Popen[str] | None = None
+    bar: TaskID | None = None
+    done: float = 0.0
+    total: float = 0.0
+    started: float = 0.0
+    log: list[str] = field(default_factory=list)
+
+
+def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
+    """Run what the lake lacks, print the table, draw the figures; return the exit code."""
+    work = _prepare(campaign, lake)
+    todo = [job for job in work if job.run_id is None]
+    _announce(campaign, lake, work, todo)
+    if todo:
+        _run_processes(todo, lake, max(1, min(jobs, len(todo))))
+    before = len(lake.search())
+    results = [(job, _analyse(campaign.analysis, lake, job)) for job in work if job.run_id]
+    if not todo and len(lake.search()) == before:
+        console.print("Everything is in the lake already: nothing was computed.")
+    if results:
+        warnings = sorted({find_potential(j.config.potential, j.config.species).warning for j, _ in results} - {""})
+        _print_table(lake, results, warnings)
+        for path in figures.draw(lake, [ids for _, ids in results], figures_path, note=" ".join(warnings)):
+            out.print(f"figure {path}", highlight=False)
+    failed = [job for job in work if job.error]
+    for job in failed:
+        console.print(f"failed {job.label}: {job.error}", style="red", markup=False)
+    return 4 if any(job.run_id is None for job in failed) else 0
+
+
+def _analyse(settings: Analysis, lake: Lake, job: Job) -> dict[str, str]:
+    """All observables of one trajectory; ids by stage. What the data do not determine is left out and said."""
+    assert job.run_id
+    common = {"run": job.run_id, "ion": settings.ion}
+    ids = {"md": job.run_id, "structures": lake.record(job.run_id).inputs[0]}
+    ids["vanhove"] = vanhove.run(vanhove.Config(**common), lake)[0]
+    ids["hops"] = hops.run(hops.Config(**common, threshold=settings.hop_threshold), lake)[0]
+    try:
+        ids["msd"] = msd.run(msd.Config(**common), lake)[0]
+        ids["conductivity"] = conductivity.run(conductivity.Config(**common), lake)[0]
+    except StatisticsError as error:
+        job.error = f"no diffusivity: {error}"
+    return ids
+
+
+def _prepare(campaign: Campaign, lake: Lake) -> list[Job]:
+    work = []
+    for config in campaign.structures():
+        structure = structures.run(config, lake)[0]
+        formula = lake.record(structure).parameters["formula"]
+        for dynamics in campaign.dynamics(structure):
+            label = f"{formula} inversion {100 * config.inversion:g} % {dynamics.temperature_K:g} K"
+            if len(campaign.grid.seed) > 1:
+                label += f" seed {config.seed}"
+            if len(campaign.grid.replica) > 1:
+                label += f" replica {dynamics.replica}"
+            work.append(Job(dynamics, label, config, md.find(dynamics, lake)))
+    return work
+
+
+def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequence[Job]) -> None:
+    console.print(f"[bold]{campaign.header.name}[/]  {campaign.header.note}")
+    console.print(f"lake    {lake.path}")
+    atoms = sorted({lake.open_run(job.config.structure).sizes["atom"] for job in work})
+    console.print(f"structures  {len({j.config.structure for j in work})} ({', '.join(map(str, atoms))} atoms)")
+    steps = [
+        schedule(j.config.segments, j.config.temperature_K, j.config.timestep_fs, 1)[-1].last * j.config.timestep_fs
+        for j in todo
+    ]
+    console.print(
+        f"dynamics    {len(work)} runs with {work[0].config.potential}: {len(work) - len(todo)} in the lake, "
+        f"{len(todo)} to do ({sum(steps) * 1e-3:.0f} ps)"
+    )
+    console.print("analysis    MSD, conductivity, van Hove, hops of each run; figures")
+
+
+def _run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
+    """Run the MD jobs as processes of ``argyase md``, at most `jobs` at once; fill in `run_id` or `error`."""
+    waiting, running = list(todo), []
+    with bars() as bar:
+        for job in todo:
+            job.bar = bar.add_task(job.label, total=None, start=False)
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    job = waiting.pop(0)
+                    _start(job, lake)
+                    assert job.bar is not None
+                    bar.start_task(job.bar)
+                    running.append(job)
+                time.sleep(0.1)
+                for job in list(running):
+                    assert job.process is not None
+                    assert job.bar is not None
+                    ended = job.process.poll() is not None
+                    speed = _speed(job)
+                    bar.update(job.bar, total=job.total or None, completed=job.done, speed=speed)
+                    if ended:
+                        running.remove(job)
+                        _finish(job)
+                        left = f"{len(waiting)} waiting" if waiting else "none waiting"
+                        state = "failed" if job.error else "done"
+                        line = f"{state}  {job.label}  {time.monotonic() - job.started:.0f} s  {speed}  ({left})"
+                        bar.console.print(line, highlight=False, markup=False)
+        except BaseException:
+            _stop(running)
+            raise
+
+
+def _start(job: Job, lake: Lake) -> None:
+    command = [sys.executable, "-m", "argyase.stages.md", "-c", "-", "--lake", str(lake.path), "--progress", "json"]
+    pipe = subprocess.PIPE
+    # One thread each: as many processes run as there are cores.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    job.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+    job.started = time.monotonic()
+    assert job.process.stdin is not None
+    job.process.stdin.write(json.dumps({"md": asdict(job.config)}))
+    job.process.stdin.close()
+    threading.Thread(target=_listen, args=(job,), daemon=True).start()
+
+
+def _listen(job: Job) -> None:
+    assert job.process is not None
+    assert job.process.stderr is not None
+    for line in job.process.stderr:
+        if line.startswith("{"):
+            event = json.loads(line)
+            job.done, job.total = event["done"], event["total"]
+        else:
+            job.log.append(line.rstrip())
+
+
+def _speed(job: Job) -> str:
+    elapsed = time.monotonic() - job.started
+    return f"{job.done * job.config.timestep_fs * 1e-6 / elapsed * 86400:.1f} ns/day" if job.done else ""
+
+
+def _finish(job: Job) -> None:
+    assert job.process is not None
+    assert job.process.stdout is not None
+    text = job.process.stdout.read().split()
+    if job.process.returncode == 0 and text:
+        job.run_id = text[-1]
+    else:
+        job.error = "\n".join(job.log[-8:]) or f"ended with exit code {job.process.returncode}"
+
+
+def _stop(running: Sequence[Job]) -> None:
+    """Ask the processes to write a checkpoint and end; kill those that do not within 20 s."""
+    deadline = time.monotonic() + 20
+    for job in running:
+        if job.process is not None and job.process.poll() is None:
+            job.process.send_signal(signal.SIGINT)
+    for job in running:
+        if job.process is not None:
+            try:
+                job.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                job.process.kill()
+
+
+def with_error(value: float, low: float, high: float, digits: int = 2) -> str:
+    """Format a value with its 95 % interval.
+
+    >>> with_error(101.3, 84.0, 119.0)
+    '101 (84 ... 119)'
+    >>> with_error(2.34e-05, 1.9e-05, 2.8e-05)
+    '2.3e-05 (1.9e-05 ... 2.8e-05)'
+    """
+    if not math.isfinite(value):
+        return "not determined"
+    if 0.01 <= abs(value) < 1e5:
+        places = max(0, digits - 1 - math.floor(math.log10(max(abs(high - low) / 2, 1e-300))))
+        return " ".join((f"{value:.{places}f}", f"({low:.{places}f} ... {high:.{places}f})"))
+    return f"{value:.{digits - 1}e} ({low:.{digits - 1}e} ... {high:.{digits - 1}e})"
+
+
+def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], warnings: Sequence[str]) -> None:
+    table = Table(title="Li-ion transport (95 % intervals)", caption="\n".join(warnings), caption_justify="left")
+    for column in ("composition", "inversion", "dS/R", "T (K)", "D (cm2/s)", "sigma (mS/cm)", "hops/(Li ns)", "run"):
+        table.add_column(column, justify="left" if column in ("composition", "run") else "right", no_wrap=True)
+    for job, ids in results:
+        parameters = lake.record(ids["md"]).parameters
+        transport = lake.record(ids["conductivity"]).scalars if "conductivity" in ids else {}
+        jumps = lake.record(ids["hops"]).scalars
+        table.add_row(
+            str(parameters["formula"]),
+            f"{100 * job.structure.inversion:g} %",
+            f"{parameters['configurational_entropy']:.3f}",
+            f"{lake.record(ids['md']).scalars['mean_temperature']:.0f}",
+            _cell(transport, "diffusivity"),
+            _cell(transport, "conductivity"),
+            _cell(jumps, "crossing_rate"),
+            ids["md"][:8],
+        )
+    out.print(table)
+
+
+def _cell(scalars: Mapping[str, Any], name: str) -> str:
+    keys = (name, f"{name}_low", f"{name}_high")
+    return with_error(*(float(scalars.get(k, math.nan)) for k in keys))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``argyase run``."""
+    parser = argparse.ArgumentParser(prog="argyase run", description=__doc__)
+    parser.add_argument("campaign", help="campaign file (TOML), see campaigns/")
+    parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parser.add_argument("--figures", help="folder for the figures (default: figures/<campaign> beside the lake)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="MD runs at once (default: all cores)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        if args.jobs < 1:
+            raise ConfigError(f"--jobs {args.jobs}: must be at least 1")
+        campaign = read_campaign(args.campaign)
+        lake = Lake(args.lake)
+        if args.dry_run:
+            work = _prepare(campaign, lake)
+            _announce(campaign, lake, work, [job for job in work if job.run_id is None])
+            return 0
+        target = Path(args.figures) if args.figures else Path(args.lake).resolve().parent / "figures"
+        return run(campaign, lake, target if args.figures else target / campaign.header.name, args.jobs)
+
+    return guarded(body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

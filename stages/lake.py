@@ -1,0 +1,88 @@
+"""``argyase lake``: what the data lake holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from argyase.datalake.lake import Lake
+from argyase.stages._run import guarded, out
+from rich.table import Table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``argyase lake``."""
+    parser = argparse.ArgumentParser(prog="argyase lake", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    helps = {
+        "ls": "list the runs, and the unfinished ones",
+        "show": "print one run: parameters, inputs, scalars, data",
+        "verify": "check the files of one run, or of all, against their hashes",
+        "rm": "remove a run",
+    }
+    parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in helps.items()}
+    for sub in parsers.values():
+        sub.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parsers["ls"].add_argument("--stage", help="only this stage")
+    parsers["show"].add_argument("run", help="id, or its first digits")
+    parsers["verify"].add_argument("run", nargs="?", help="id, or its first digits; all when left out")
+    parsers["rm"].add_argument("run", help="id, or its first digits")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        lake = Lake(args.lake, create=False)
+        if args.command == "ls":
+            _list(lake, args.stage)
+        elif args.command == "show":
+            _show(lake, args.run)
+        elif args.command == "rm":
+            lake.remove(lake.record(args.run).id)
+        else:
+            problems = lake.verify(args.run)
+            for problem in problems:
+                out.print(str(problem), highlight=False, markup=False)
+            out.print(f"{len(problems)} problems")
+            return 3 if problems else 0
+        return 0
+
+    return guarded(body)
+
+
+_IN_LIST = ("formula", "source", "x", "inversion", "temperature_K", "seed", "replica", "potential")
+
+
+def _list(lake: Lake, stage: str | None) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "stage", "created", "of"):
+        table.add_column(column, no_wrap=column != "of")
+    for record in lake.search(stage):
+        what = "  ".join(f"{k}={record.parameters[k]}" for k in _IN_LIST if k in record.parameters)
+        table.add_row(record.id, record.stage, str(record.created)[:19], what)
+    for item in lake.unfinished():
+        state = "running" if item.alive else "unfinished"
+        table.add_row(item.id, item.stage, state, f"{item.frames} frames in {item.path}")
+    out.print(table)
+
+
+def _show(lake: Lake, run: str) -> None:
+    record = lake.record(run)
+    out.print_json(
+        json.dumps(
+            {
+                "id": record.id,
+                "stage": record.stage,
+                "created": str(record.created),
+                "inputs": list(record.inputs),
+                "parameters": dict(record.parameters),
+                "scalars": dict(record.scalars),
+                "provenance": dict(record.provenance),
+            },
+            default=str,
+        )
+    )
+    out.print(str(lake.open_run(record.id)), highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,170 @@
+"""Stage ``md``: molecular dynamics in LAMMPS with a Moment Tensor Potential, streamed into the lake."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from argyase.datalake.lake import Attempt, Lake
+from argyase.datalake.trajectory import TrajectoryWriter
+from argyase.stages import structures
+from argyase.stages._config import setting
+from argyase.stages._run import Report, collect_provenance, labels, published, silent, stage_main, stop_requested
+
+from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
+from argyase.errors import ConfigError, SimulationError
+from argyase.potentials.model_card import Potential, find_potential
+from argyase.schemas import MD
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one molecular-dynamics run."""
+
+    structure: str = setting(help="id of a structure in the lake, or a structure file")
+    temperature_K: float = setting(300.0, help="target temperature", unit="K")
+    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp file")
+    species: tuple[str, ...] = setting((), help="symbols of the potential's species, when it has no model card")
+    segments: tuple[Segment, ...] = setting(DEFAULT_SEGMENTS, help="heat, equilibrate, produce")
+    timestep_fs: float = setting(2.0, help="time step", unit="fs")
+    sample_ps: float = setting(0.1, help="time between frames", unit="ps")
+    pressure_GPa: float = setting(0.0, help="target pressure of npt segments", unit="GPa")
+    thermostat_ps: float = setting(0.1, help="damping time of the thermostat", unit="ps")
+    barostat_ps: float = setting(1.0, help="damping time of the barostat", unit="ps")
+    coupling: Literal["iso", "aniso", "tri"] = setting("iso", help="which cell parameters the barostat moves")
+    replica: int = setting(1, help="number of the replica: seeds the velocities")
+    max_temperature_factor: float = setting(2.0, help="stop above this multiple of the target temperature")
+    max_volume_change: float = setting(0.3, help="stop when the volume changes by more than this fraction")
+
+
+CHECKPOINT_SECONDS = 20.0
+"""Wall time between checkpoints: the most that a kill -9 costs."""
+
+_NOT_PHYSICS = ("structure", "species", "potential")
+
+
+def _structure(config: Config, lake: Lake) -> str:
+    if config.structure in lake:
+        return lake.record(config.structure).id
+    if Path(config.structure).exists():
+        return structures.run(structures.Config(source=config.structure), lake)[0]
+    raise ConfigError(f"md.structure = {config.structure!r}: neither a run of the lake nor a file")
+
+
+def parameters(config: Config, lake: Lake, structure: str, potential: Potential) -> dict[str, Any]:
+    """What identifies the run besides its input structure."""
+    own = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
+    return {
+        **labels(lake.record(structure)),
+        **own,
+        "potential": potential.name,
+        "potential_sha256": potential.sha256,
+        "species": list(potential.species),
+    }
+
+
+def find(config: Config, lake: Lake) -> str | None:
+    """Id of the run in the lake, None if it is still to do."""
+    structure = _structure(config, lake)
+    potential = find_potential(config.potential, config.species)
+    return published(lake, "md", parameters(config, lake, structure, potential), [structure], MD.version)
+
+
+def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
+    """Run the molecular dynamics, or what is left of it, unless the lake has it; return its id."""
+    structure = _structure(config, lake)
+    potential = find_potential(config.potential, config.species)
+    params = parameters(config, lake, structure, potential)
+    if run_id := published(lake, "md", params, [structure], MD.version):
+        return [run_id]
+    provenance = collect_provenance(config)
+    if failed := lake.failure("md", params, [structure], MD.version):
+        raise SimulationError(_failure(str(failed.scalars["reason"]), int(failed.scalars["frames"]), failed.id))
+    with lake.begin("md", params, inputs=[structure], schema=MD, provenance=provenance) as attempt:
+        return [_simulate(config, lake, structure, potential, attempt, report)]
+
+
+def _simulate(
+    config: Config, lake: Lake, structure: str, potential: Potential, attempt: Attempt, report: Report
+) -> str:
+    from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
+
+    data = lake.open_run(structure)
+    shared = {f.name for f in fields(LammpsSettings)} & {f.name for f in fields(Config)}
+    settings = LammpsSettings(**{name: getattr(config, name) for name in shared}, seed=config.replica)
+    restart = attempt.state.get("restart")
+    simulation = LammpsMD(
+        structures.to_atoms(data),
+        potential.path,
+        potential.species,
+        settings,
+        restart=attempt.path / restart if restart else None,
+    )
+    writer = attempt.trajectory_writer(
+        n_atoms=data.sizes["atom"],
+        n_frames=simulation.production_frames,
+        coords={name: data[name].values for name in ("species", "atom_id", "site", "cage")},
+        time_step_ps=settings.sample_steps * settings.timestep_fs * 1e-3,
+        time_start_ps=settings.sample_steps * settings.timestep_fs * 1e-3,
+    )
+
+    def checkpoint() -> None:
+        path = attempt.path / f"restart.{simulation.step}"
+        simulation.write_restart(path)
+        writer.checkpoint({"restart": path.name, "step": simulation.step})
+        for old in attempt.path.glob("restart.*"):
+            if old != path:
+                old.unlink()
+
+    last = time.monotonic()
+    try:
+        with stop_requested() as stop:
+            report(simulation.step, simulation.total_steps)
+            for frame in simulation.frames():
+                if frame.produced:
+                    writer.append(frame.positions, frame.cell, **frame.scalars)
+                try:
+                    report(frame.step, simulation.total_steps)
+                except BrokenPipeError:  # the process that watches this run died
+                    stop.set()
+                if stop.is_set() or time.monotonic() - last > CHECKPOINT_SECONDS:
+                    checkpoint()
+                    last = time.monotonic()
+                if stop.is_set():
+                    raise KeyboardInterrupt
+    except SimulationError as error:
+        writer.finish()
+        run_id = attempt.publish_failure(str(error), _dataset(writer))
+        raise SimulationError(_failure(str(error), writer.frames, run_id)) from error
+    finally:
+        simulation.close()
+    writer.finish()
+    dataset = _dataset(writer)
+    return attempt.publish(dataset, scalars={f"mean_{k}": float(v.mean()) for k, v in dataset.data_vars.items()})
+
+
+def _dataset(writer: TrajectoryWriter) -> xr.Dataset:
+    names = list(MD.variables)
+    scalars = writer.scalars() if writer.frames else {name: np.empty(0) for name in names}
+    return MD.dataset(time=writer.times(), **scalars)
+
+
+def _failure(reason: str, frames: int, run_id: str) -> str:
+    return (
+        f"{reason} ({frames} frames of production are in the lake as run {run_id}; to try the same again, "
+        f"remove it with: argyase lake rm {run_id})"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return stage_main(argv, stage="md", config=Config, run=run, description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
