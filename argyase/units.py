@@ -24,9 +24,8 @@ EV_PER_A3_TO_GPA: float = _c.e / (1e-10) ** 3 / 1e9
 
 BAR_TO_GPA: float = 1e-4
 
-E2_PER_A_PS_KT_TO_MS_PER_CM: float = _c.e**2 / (1e-10 * 1e-12) / (_c.e) / 100.0 * 1e3
-"""sigma = z^2 e^2 n D / (kB T): e^2 [C^2] / (A ps eV) in mS/cm, for n in A^-3, D in A^2/ps, kB T in eV.
+E2_PER_A_PS_EV_TO_MS_PER_CM: float = _c.e / (1e-10 * 1e-12) * 10
+"""e^2/(A ps eV) in mS/cm: e^2/eV is e in coulomb per volt, divided by A ps; 1 S/m is 10 mS/cm.
 
-1/(A^3) * A^2/ps / eV * e^2 = e^2/(A ps eV); with e^2/eV = e [C] (1 eV = e J), per metre: e/(1e-10 1e-12) S/m,
-and 1 S/m = 10 mS/cm.
+It turns n D / (kB T), with n in A^-3, D in A^2/ps and kB T in eV, into a conductivity.
 """

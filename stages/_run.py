@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -26,7 +27,8 @@ from argyase.errors import ArgyaseError
 
 T = TypeVar("T")
 console = Console(stderr=True)
-out = Console()
+# A table in a file or a pipe must not be cut to 80 columns.
+out = Console() if sys.stdout.isatty() else Console(width=140)
 
 
 class Report(Protocol):
@@ -164,3 +166,22 @@ def stop_requested() -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def with_error(scalars: Mapping[str, Any], name: str, scale: float = 1.0) -> str:
+    """The value of that name, times `scale`, with its 95 % interval, to two digits of the error.
+
+    >>> with_error({"d": 101.3, "d_low": 84.0, "d_high": 119.0}, "d")
+    '101 (84 ... 119)'
+    >>> with_error({"d": 2.34e-05, "d_low": 1.9e-05, "d_high": 2.8e-05}, "d")
+    '2.3e-05 (1.9e-05 ... 2.8e-05)'
+    >>> with_error({}, "d")
+    'not determined'
+    """
+    value, low, high = (scale * float(scalars.get(k, math.nan)) for k in (name, f"{name}_low", f"{name}_high"))
+    if not math.isfinite(value):
+        return "not determined"
+    if 0.01 <= abs(value) < 1e5:
+        places = max(0, 1 - math.floor(math.log10(max(abs(high - low) / 2, 1e-9))))
+        return f"{value:.{places}f} ({low:.{places}f} ... {high:.{places}f})"
+    return f"{value:.1e} ({low:.1e} ... {high:.1e})"

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import itertools
 import json
-import math
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 from argyase.datalake.lake import Lake
 from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
 from argyase.stages._config import setting
-from argyase.stages._run import bars, console, guarded, out
+from argyase.stages._run import bars, console, guarded, out, with_error
 from rich.progress import TaskID
 from rich.table import Table
 
@@ -283,25 +282,18 @@ def _stop(running: Sequence[Job]) -> None:
                 job.process.kill()
 
 
-def with_error(value: float, low: float, high: float, digits: int = 2) -> str:
-    """Format a value with its 95 % interval.
-
-    >>> with_error(101.3, 84.0, 119.0)
-    '101 (84 ... 119)'
-    >>> with_error(2.34e-05, 1.9e-05, 2.8e-05)
-    '2.3e-05 (1.9e-05 ... 2.8e-05)'
-    """
-    if not math.isfinite(value):
-        return "not determined"
-    if 0.01 <= abs(value) < 1e5:
-        places = max(0, digits - 1 - math.floor(math.log10(max(abs(high - low) / 2, 1e-300))))
-        return " ".join((f"{value:.{places}f}", f"({low:.{places}f} ... {high:.{places}f})"))
-    return f"{value:.{digits - 1}e} ({low:.{digits - 1}e} ... {high:.{digits - 1}e})"
-
-
 def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], warnings: Sequence[str]) -> None:
     table = Table(title="Li-ion transport (95 % intervals)", caption="\n".join(warnings), caption_justify="left")
-    for column in ("composition", "inversion", "dS/R", "T (K)", "D (cm2/s)", "sigma (mS/cm)", "hops/(Li ns)", "run"):
+    for column in (
+        "composition",
+        "inversion",
+        "dS/R",
+        "T (K)",
+        "D (1e-6 cm2/s)",
+        "sigma (mS/cm)",
+        "hops/(Li ns)",
+        "run",
+    ):
         table.add_column(column, justify="left" if column in ("composition", "run") else "right", no_wrap=True)
     for job, ids in results:
         parameters = lake.record(ids["md"]).parameters
@@ -312,17 +304,12 @@ def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], w
             f"{100 * job.structure.inversion:g} %",
             f"{parameters['configurational_entropy']:.3f}",
             f"{lake.record(ids['md']).scalars['mean_temperature']:.0f}",
-            _cell(transport, "diffusivity"),
-            _cell(transport, "conductivity"),
-            _cell(jumps, "crossing_rate"),
+            with_error(transport, "diffusivity", scale=1e6),
+            with_error(transport, "conductivity"),
+            with_error(jumps, "crossing_rate"),
             ids["md"][:8],
         )
     out.print(table)
-
-
-def _cell(scalars: Mapping[str, Any], name: str) -> str:
-    keys = (name, f"{name}_low", f"{name}_high")
-    return with_error(*(float(scalars.get(k, math.nan)) for k in keys))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

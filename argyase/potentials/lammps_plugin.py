@@ -70,5 +70,7 @@ def create_lammps(cmdargs: Sequence[str] = (), comm: Any = None) -> Any:
     if "mtp" not in lmp.available_styles("pair"):
         version = lmp.version()
         lmp.close()
-        raise CalculatorError(f"LAMMPS {version} did not load {path}: it was compiled for another version; reinstall argyase")
+        raise CalculatorError(
+            f"LAMMPS {version} did not load {path}: it was compiled for another version; reinstall argyase"
+        )
     return lmp

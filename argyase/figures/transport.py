@@ -1,0 +1,170 @@
+"""Figures of Li transport: MSD, conductivity over inversion and entropy, van Hove maps, hops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from argyase.figures.style import COLOURS, COLUMN, footnote, new_figure, style
+
+Labelled = Sequence[tuple[str, xr.Dataset]]
+
+
+def plot_msd(runs: Labelled, note: str = "") -> Figure:
+    """MSD over lag with its standard error as a band; the lags of the fit are drawn thick.
+
+    Parameters
+    ----------
+    runs
+        Labels and datasets of schema ``msd``.
+    note
+        Printed small under the figure.
+    """
+    with style():
+        figure = new_figure(COLUMN, 3.0)
+        ax = figure.subplots()
+        for n, (label, data) in enumerate(runs):
+            colour = COLOURS[n % len(COLOURS)]
+            half = data.isel(lag=slice(1, data.sizes["lag"] // 2))
+            ax.plot(half.lag, half.msd, color=colour, lw=0.8, label=label)
+            known = half.where(np.isfinite(half.msd_stderr), drop=True)
+            ax.fill_between(
+                known.lag, known.msd - known.msd_stderr, known.msd + known.msd_stderr, color=colour, alpha=0.25, lw=0
+            )
+            fit = data.sel(lag=slice(float(data.fit_start), float(data.fit_stop)))
+            ax.plot(fit.lag, fit.msd, color=colour, lw=2.2)
+        ax.set(xscale="log", yscale="log", xlabel="lag time (ps)", ylabel="mean squared displacement (Å$^2$)")
+        ax.legend(title="thick: lags of the fit", title_fontsize=6.5)
+        footnote(figure, note)
+    return figure
+
+
+def plot_conductivity(
+    horizontal: ArrayLike,
+    runs: Sequence[Mapping[str, float]],
+    xlabel: str,
+    groups: Sequence[str] | None = None,
+    line: bool = False,
+    note: str = "",
+) -> Figure:
+    """Conductivity with 95 % intervals over any quantity; runs without a value leave a gap.
+
+    Parameters
+    ----------
+    horizontal
+        Value of each run on the horizontal axis.
+    runs
+        ``conductivity``, ``conductivity_low``, ``conductivity_high`` (mS/cm) of each; missing or NaN: not drawn.
+    xlabel
+        Label of the horizontal axis, with its unit.
+    groups
+        Label of the series that each run belongs to.
+    line
+        Draw a weighted straight line through all points, with the standard error of its slope.
+    note
+        Printed small under the figure.
+    """
+    x = np.asarray(horizontal, dtype=float)
+    names = ("conductivity", "conductivity_low", "conductivity_high")
+    value, low, high = (np.array([r.get(n, math.nan) for r in runs], dtype=float) for n in names)
+    labels = np.array(groups if groups is not None else [""] * len(x))
+    with style():
+        figure = new_figure()
+        ax = figure.subplots()
+        for n, label in enumerate(dict.fromkeys(labels.tolist())):
+            here = np.flatnonzero((labels == label) & np.isfinite(value))
+            here = here[np.argsort(x[here], kind="stable")]
+            ax.errorbar(
+                x[here], value[here], [value[here] - low[here], high[here] - value[here]],
+                fmt="o" if line else "o-", color=COLOURS[n % len(COLOURS)], lw=0.8, elinewidth=0.8, label=label or None,
+            )  # fmt: skip
+        known = np.isfinite(value)
+        if line and np.ptp(x[known]) > 0 and known.sum() > 2:
+            slope, error, intercept = weighted_line(x[known], value[known], (high - low)[known] / 4)
+            ends = np.array([x[known].min(), x[known].max()])
+            text = f"slope {slope:.3g} ± {error:.2g} mS/cm (standard error)"
+            ax.plot(ends, intercept + slope * ends, "--", color="0.4", lw=0.8, label=text)
+        ax.set(xlabel=xlabel, ylabel="Li$^+$ conductivity (mS cm$^{-1}$)")
+        ax.set_ylim(bottom=0)
+        if any(labels) or line:
+            ax.legend()
+        footnote(figure, note)
+    return figure
+
+
+def weighted_line(
+    x: NDArray[np.float64], y: NDArray[np.float64], sigma: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Slope, its standard error and intercept of a weighted straight line.
+
+    The error is the larger of that from `sigma` and that from the scatter about the line (chi^2 per degree of freedom):
+    points scatter by their disorder beyond their error bars.
+    """
+    w = 1 / sigma**2
+    mean = (w * x).sum() / w.sum()
+    spread = (w * (x - mean) ** 2).sum()
+    slope = (w * (x - mean) * y).sum() / spread
+    intercept = (w * y).sum() / w.sum() - slope * mean
+    chi2 = (w * (y - intercept - slope * x) ** 2).sum() / max(1, len(x) - 2)
+    return float(slope), float(np.sqrt(max(1.0, chi2) / spread)), float(intercept)
+
+
+def plot_vanhove(runs: Labelled, r_max: float = 10.0, note: str = "") -> Figure:
+    """Maps of 4 pi r^2 G_s(r, t), one a run, with one colour scale.
+
+    Parameters
+    ----------
+    runs
+        Labels and datasets of schema ``vanhove``.
+    r_max
+        Largest displacement shown, A.
+    note
+        Printed small under the figure.
+    """
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    with style():
+        figure = new_figure(2.2 * columns + 0.8, 1.9 * rows + 0.5)
+        axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
+        shown = [(label, data.sel(r=slice(0, r_max))) for label, data in runs]
+        # Above the short-time rattling peak, which would leave no colour for the hops.
+        top = max(float(d.radial_probability.where(d.r > 1.5).max()) for _, d in shown) or 1.0
+        mesh = None
+        for ax, (label, data) in zip(axes, shown, strict=False):
+            mesh = ax.pcolormesh(
+                data.lag, data.r, data.radial_probability.T, cmap="cividis", vmin=0, vmax=top, rasterized=True
+            )
+            ax.set(xscale="log", title=label)
+        for ax in axes[len(shown) :]:
+            ax.set_visible(False)
+        for n, ax in enumerate(axes[: len(shown)]):
+            if n % columns == 0:
+                ax.set_ylabel("displacement $r$ (Å)")
+            if n + columns >= len(shown):
+                ax.set_xlabel("lag time (ps)")
+                ax.tick_params(labelbottom=True)
+        assert mesh is not None
+        bar = figure.colorbar(mesh, ax=axes.tolist(), extend="max", aspect=30)
+        bar.set_label("$4\\pi r^2 G_s(r, t)$ (Å$^{-1}$)")
+        footnote(figure, note)
+    return figure
+
+
+def plot_hops(runs: Labelled, note: str = "") -> Figure:
+    """Fraction of ions that were ever beyond the threshold, over time."""
+    with style():
+        figure = new_figure()
+        ax = figure.subplots()
+        for n, (label, data) in enumerate(runs):
+            ax.plot(data.time, data.cumulative_ever / int(data.ions), color=COLOURS[n % len(COLOURS)], label=label)
+        threshold = float(runs[0][1].threshold)
+        ax.set(xlabel="time (ps)", ylabel=f"Li ever beyond {threshold:g} Å (fraction)", ylim=(0, None))
+        ax.margins(x=0)
+        ax.legend()
+        footnote(figure, note)
+    return figure

@@ -1,0 +1,42 @@
+"""Hot loops, compiled by numba."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+jit = numba.njit(cache=True, nogil=True)
+
+
+@jit
+def squared_displacements(paths: Any, lag: int) -> Any:
+    """Mean over ions of |r(t + lag) - r(t)|^2 for each origin t; paths (frame, ion, 3) -> (frame - lag,)."""
+    frames, ions, _ = paths.shape
+    out = np.empty(frames - lag)
+    for t in range(frames - lag):
+        total = 0.0
+        for i in range(ions):
+            dx = paths[t + lag, i, 0] - paths[t, i, 0]
+            dy = paths[t + lag, i, 1] - paths[t, i, 1]
+            dz = paths[t + lag, i, 2] - paths[t, i, 2]
+            total += dx * dx + dy * dy + dz * dz
+        out[t] = total / ions
+    return out
+
+
+@jit
+def displacement_histogram(paths: Any, lag: int, stride: int, width: float, bins: int) -> Any:
+    """Counts of |r(t + lag) - r(t)| in bins of `width`, every `stride`-th origin; the last entry is beyond them."""
+    frames, ions, _ = paths.shape
+    counts = np.zeros(bins + 1, np.int64)
+    inverse = 1.0 / width
+    for t in range(0, frames - lag, stride):
+        for i in range(ions):
+            dx = paths[t + lag, i, 0] - paths[t, i, 0]
+            dy = paths[t + lag, i, 1] - paths[t, i, 1]
+            dz = paths[t + lag, i, 2] - paths[t, i, 2]
+            k = int(np.sqrt(dx * dx + dy * dy + dz * dz) * inverse)
+            counts[min(k, bins)] += 1
+    return counts

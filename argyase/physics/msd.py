@@ -1,0 +1,224 @@
+"""Mean squared displacement and tracer diffusion coefficient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import fft
+
+from argyase.errors import StatisticsError, TrajectoryError
+from argyase.physics.statistics import Estimate, mean_of_series
+from argyase.schemas import MSD
+from argyase.units import A2_PER_PS_TO_CM2_PER_S
+
+_IONS_AT_ONCE = 64
+
+
+def mean_squared_displacement(paths: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""MSD along each axis for all lags, averaged over all ions and time origins.
+
+    .. math:: \mathrm{MSD}_a(l) = \frac{1}{N (T-l)} \sum_{i=1}^{N} \sum_{t=0}^{T-l-1} [r_{ia}(t+l) - r_{ia}(t)]^2
+
+    The cross term comes from the autocorrelation by FFT; the power spectra are summed over ions before the one inverse
+    transform, and the mean of each path is removed first, so that rounding is relative to the displacements (about
+    1e-12 of the squared extent of a path).
+
+    Parameters
+    ----------
+    paths
+        Unwrapped, shape (frame, ion, 3), A.
+
+    Returns
+    -------
+    ndarray
+        Shape (lag, 3), A^2, lags 0 ... frame - 1.
+
+    References
+    ----------
+    V. Calandrini et al., Ecole thematique de la Societe Francaise de la Neutronique 12, 201 (2011).
+
+    Examples
+    --------
+    >>> straight = np.arange(4.0)[:, None, None] * np.array([1.0, 0.0, 0.0])
+    >>> mean_squared_displacement(straight)[:, 0]
+    array([0., 1., 4., 9.])
+    """
+    frames, ions, _ = paths.shape
+    size = fft.next_fast_len(2 * frames, real=True)
+    spectrum = np.zeros((size // 2 + 1, 3))
+    squares = np.zeros((frames, 3))
+    for first in range(0, ions, _IONS_AT_ONCE):
+        part = paths[:, first : first + _IONS_AT_ONCE]
+        part = part - part.mean(axis=0)
+        squares += (part**2).sum(axis=1)
+        transform = fft.rfft(part, n=size, axis=0)
+        spectrum += (transform.real**2 + transform.imag**2).sum(axis=1)
+    correlation = fft.irfft(spectrum, n=size, axis=0)[:frames]
+    total = np.concatenate([np.zeros((1, 3)), np.cumsum(squares, axis=0)])
+    origins = np.arange(frames, 0, -1)
+    # sum_t r(t+l)^2 + r(t)^2 over the origins of lag l
+    both = (total[-1] - total[:frames]) + total[origins]
+    msd = (both - 2 * correlation) / (origins[:, None] * ions)
+    msd[0] = 0.0
+    return np.maximum(msd, 0.0)
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Tracer diffusion coefficient, A^2/ps, and the lags (ps) of the fit."""
+
+    estimate: Estimate
+    start: float
+    stop: float
+
+
+WINDOWS = (40, 20, 10)
+"""The fit ends at the run's length divided by one of these: the first at which the motion is diffusive."""
+
+_LAGS = 16
+
+
+def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 3) -> Diffusion:
+    r"""Tracer D from the slope of the MSD, with an interval that accounts for correlated data.
+
+    .. math:: D = \frac{1}{2d} \frac{\mathrm{d}}{\mathrm{d}t} \langle |r(t+t_0) - r(t_0)|^2 \rangle
+
+    The slope over the lags t2/4 ... t2 (straight line with free intercept, which takes up rattling) is linear in the
+    squared displacements, so it is the time average of one series y(t0), the slope seen from the origin t0 averaged
+    over ions. That series is correlated over about t2; its error comes from overlapping batch means of length 2 t2. No
+    independence of ions is assumed: y is already averaged over them, concerted motion included.
+
+    t2 is the shortest of the run's length / 40, / 20, / 10 at which the slope agrees (95 %) with the slope over the
+    lags t2 ... 2 t2; before, the motion is still subdiffusive (jumps back into the cage).
+
+    Parameters
+    ----------
+    paths
+        Unwrapped, without drift, shape (frame, ion, 3), A.
+    time_step
+        Time between frames, ps.
+    dimensions
+        d.
+
+    Raises
+    ------
+    StatisticsError
+        If the run has fewer than 200 frames, the motion is not diffusive at the longest window, or the interval of D
+        includes zero; the message gives what was found, an upper bound and what would help.
+
+    References
+    ----------
+    Jang et al., J. Mater. Chem. A 13, 16547 (2025), eq. 1. Why regression errors are wrong: X. He, Y. Zhu, A. Epstein,
+    Y. Mo, npj Comput. Mater. 4, 18 (2018); S. W. Coles et al., kinisi.
+    """
+    frames = len(paths)
+    length = frames * time_step
+    if frames < 200:
+        raise StatisticsError(
+            f"{frames} frames ({length:g} ps): at least 200 are needed for a diffusion coefficient with an error bar; "
+            "run longer, or store frames more often"
+        )
+    found: Estimate | None = None
+    for part in WINDOWS:
+        last = max(8, frames // part)
+        found = _slope(paths, time_step, max(1, last // 4), last, dimensions)
+        change = _slope(paths, time_step, max(1, last // 4), last, dimensions, minus=(last, 2 * last))
+        low, high = change.interval
+        if low <= 0.0 <= high:
+            break
+    else:
+        assert found is not None
+        raise StatisticsError(
+            f"not diffusive: at lags up to {2 * last * time_step:g} ps the slope of the MSD still changes, by "
+            f"{change.value / found.value:+.0%} of itself; D is at most {_bound(found):.2g} cm2/s. Run several times "
+            f"longer than {length:g} ps, or hotter"
+        )
+    if found.interval[0] <= 0.0:
+        raise StatisticsError(
+            f"no diffusion beyond the error bar in {length:g} ps: D is at most {_bound(found):.2g} cm2/s (95 %). Run "
+            "longer, hotter, or in a larger cell"
+        )
+    return Diffusion(found, max(1, last // 4) * time_step, last * time_step)
+
+
+def _bound(estimate: Estimate) -> float:
+    return estimate.interval[1] * A2_PER_PS_TO_CM2_PER_S
+
+
+def _slope(
+    paths: NDArray[np.float64],
+    time_step: float,
+    first: int,
+    last: int,
+    dimensions: int,
+    minus: tuple[int, int] | None = None,
+) -> Estimate:
+    """Slope / 2d over the lags first ... last (frames), or its difference to the slope over the lags `minus`."""
+    from argyase.physics._kernels import squared_displacements
+
+    weights: dict[int, float] = {}
+    for sign, (a, b) in ((1.0, (first, last)), (-1.0, minus or (0, 0))):
+        if b:
+            lags = np.unique(np.linspace(a, b, _LAGS).round().astype(int))
+            centred = lags - lags.mean()
+            for lag, w in zip(lags, centred / (centred**2).sum(), strict=True):
+                weights[int(lag)] = weights.get(int(lag), 0.0) + sign * float(w)
+    longest = max(weights)
+    origins = len(paths) - longest
+    series = np.zeros(origins)
+    for lag, w in weights.items():
+        series += w * squared_displacements(paths, lag)[:origins]
+    return mean_of_series(series / (2 * dimensions * time_step), longest)
+
+
+def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
+    """MSD of all lags with its error, and the tracer diffusion coefficient.
+
+    Parameters
+    ----------
+    paths
+        Unwrapped, without drift (`argyase.physics.unwrap.diffusing_paths`), shape (frame, ion, 3), A.
+    time_step
+        Time between frames, ps.
+
+    Returns
+    -------
+    Dataset
+        Schema ``msd``. The standard error of the MSD is given up to 1/11 of the run, NaN beyond.
+
+    Raises
+    ------
+    TrajectoryError
+        If the paths have the wrong shape or hold NaN.
+    StatisticsError
+        As `diffusivity`.
+    """
+    if paths.ndim != 3 or paths.shape[2] != 3 or paths.shape[1] == 0:
+        raise TrajectoryError(f"paths of shape {paths.shape}: expected (frame, ion, 3) with at least one ion")
+    if not np.isfinite(paths).all():
+        raise TrajectoryError("paths: some coordinates are not finite")
+    from argyase.physics._kernels import squared_displacements
+
+    found = diffusivity(paths, time_step)
+    axes = mean_squared_displacement(paths)
+    frames = len(paths)
+    lags = np.arange(frames)
+    limit = frames // 11
+    sampled = np.unique(np.geomspace(1, limit, 40).round().astype(int))
+    errors = [mean_of_series(squared_displacements(paths, int(lag)), int(lag)).stderr for lag in sampled]
+    stderr = np.interp(lags, [0, *sampled], [0.0, *errors], right=np.nan)
+    d = found.estimate.scaled(A2_PER_PS_TO_CM2_PER_S)
+    return MSD.dataset(
+        lag=lags * time_step,
+        xyz=["x", "y", "z"],
+        msd=axes.sum(axis=1),
+        msd_stderr=stderr,
+        msd_xyz=axes,
+        **d.variables("diffusivity", floor=0.0),
+        fit_start=found.start,
+        fit_stop=found.stop,
+        ions=paths.shape[1],
+    )

@@ -1,0 +1,44 @@
+"""What the stages that analyse a trajectory share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from argyase.datalake.lake import Lake, RunRecord
+from argyase.stages._run import collect_provenance, labels, published
+from numpy.typing import NDArray
+
+from argyase.errors import TrajectoryError
+from argyase.physics.unwrap import diffusing_paths
+from argyase.schemas import Schema
+
+
+def observable(
+    stage: str,
+    schema: Schema,
+    lake: Lake,
+    run: str,
+    settings: Mapping[str, Any],
+    compute: Callable[[RunRecord], xr.Dataset],
+    config: Any,
+) -> list[str]:
+    """Publish what `compute` makes of a trajectory, unless the lake has it; its id."""
+    record = lake.record(run)
+    parameters = {**labels(record), **settings}
+    if run_id := published(lake, stage, parameters, [record.id], schema.version):
+        return [run_id]
+    dataset = compute(record)
+    provenance = collect_provenance(config)
+    return [lake.publish(stage, parameters, dataset, inputs=[record.id], schema=schema, provenance=provenance)]
+
+
+def paths_of(lake: Lake, record: RunRecord, ion: str) -> tuple[NDArray[np.float64], float]:
+    """Paths of the diffusing ions, (frame, ion, 3) in A, and the time between frames, ps."""
+    trajectory = lake.trajectory(record.id)
+    if trajectory.n_frames < 2:
+        raise TrajectoryError(f"run {record.id}: {trajectory.n_frames} frames; at least 2 are needed")
+    paths = diffusing_paths(trajectory.positions(), trajectory.cell(), trajectory.coords["species"], ion)
+    return paths, trajectory.time_step_ps

@@ -1,0 +1,66 @@
+"""Stage ``conductivity``: Nernst-Einstein conductivity of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import xarray as xr
+from argyase.datalake.lake import Lake, RunRecord
+from argyase.stages import msd
+from argyase.stages._config import setting
+from argyase.stages._observable import observable
+from argyase.stages._run import Report, out, silent, stage_main, with_error
+
+from argyase.errors import ConfigError
+from argyase.schemas import CONDUCTIVITY
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the stage."""
+
+    run: str = setting(help="id of a trajectory in the lake (stage md or ingest), or its first digits")
+    ion: str = setting("Li", help="the diffusing species")
+    charge: float = setting(1.0, help="charge of the ion", unit="e")
+    temperature_K: float | None = setting(None, help="temperature, if the run does not know it", unit="K")
+
+
+def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
+    """Compute the observable unless the lake has it; its id."""
+
+    def compute(record: RunRecord) -> xr.Dataset:
+        from argyase.physics.conductivity import conductivity
+
+        source = msd.run(msd.Config(run=record.id, ion=config.ion), lake)[0]
+        volume = float(np.abs(np.linalg.det(lake.trajectory(record.id).cell())).mean())
+        return conductivity(lake.open_run(source), volume, _temperature(config, record), config.charge)
+
+    settings = {k: v for k, v in asdict(config).items() if k != "run"}
+    return observable("conductivity", CONDUCTIVITY, lake, config.run, settings, compute, config)
+
+
+def _temperature(config: Config, record: RunRecord) -> float:
+    known = record.scalars.get("mean_temperature", record.parameters.get("temperature_K"))
+    found = config.temperature_K if config.temperature_K is not None else known
+    if found is None:
+        raise ConfigError(f"run {record.id} has no temperature: give it with --temperature-K")
+    return float(found)
+
+
+def show(lake: Lake, ids: Sequence[str]) -> None:
+    """Print the conductivity."""
+    s = lake.record(ids[0]).scalars
+    out.print(
+        f"sigma = {with_error(s, 'conductivity')} mS/cm at {s['temperature']:.0f} K (Nernst-Einstein)", highlight=False
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return stage_main(argv, stage="conductivity", config=Config, run=run, description=__doc__ or "", epilogue=show)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

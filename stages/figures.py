@@ -1,0 +1,100 @@
+"""Stage ``figures``: MSD, conductivity, van Hove and hop figures of runs in the lake."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from argyase.datalake.lake import Lake
+from argyase.stages._run import guarded, out
+
+from argyase.errors import ConfigError
+
+
+def draw(lake: Lake, runs: Sequence[Mapping[str, str]], folder: Path, note: str = "") -> list[Path]:
+    """Draw what the lake holds of the runs.
+
+    Parameters
+    ----------
+    runs
+        For each run the ids of its observables by stage (msd, conductivity, vanhove, hops); absent ones are left out.
+    folder
+        Where the PNG and SVG files go.
+    note
+        Printed small under each figure.
+    """
+    from argyase.figures import transport
+    from argyase.figures.style import save
+
+    parameters = [lake.record(ids["md"]).parameters for ids in runs]
+    labels = _labels(parameters)
+    written: list[Path] = []
+    plots = {"msd": transport.plot_msd, "vanhove": transport.plot_vanhove, "hops": transport.plot_hops}
+    for stage, plot in plots.items():
+        pairs = zip(labels, runs, strict=True)
+        if data := [(label, lake.open_run(ids[stage])) for label, ids in pairs if stage in ids]:
+            written += save(plot(data, note=note), folder / stage)
+    scalars = [lake.record(ids["conductivity"]).scalars if "conductivity" in ids else {} for ids in runs]
+    groups = _labels(parameters, without="inversion")
+    for key, scale, label, line in (
+        ("inversion", 100, "S/Cl site inversion (%)", False),
+        ("configurational_entropy", 1, "$\\Delta S_{conf}$ ($R$ per formula unit)", True),
+    ):
+        if all(key in p for p in parameters) and any(scalars):
+            values = [scale * float(p[key]) for p in parameters]
+            figure = transport.plot_conductivity(values, scalars, label, groups, line, note)
+            written += save(figure, folder / f"conductivity_{key.removeprefix('configurational_')}")
+    return written
+
+
+def _labels(parameters: Sequence[Mapping[str, Any]], without: str = "") -> list[str]:
+    """What tells the runs apart, in the order composition, inversion, temperature, seed, replica."""
+    forms = {
+        "formula": "{}", "source": "{}", "inversion": "{:.3g} %", "temperature_K": "{:g} K", "seed": "seed {}",
+        "replica": "replica {}",
+    }  # fmt: skip
+    varying = [k for k in forms if k != without and len({str(p.get(k)) for p in parameters}) > 1]
+    if not varying:
+        varying = [k for k in ("formula", "temperature_K") if k != without]
+
+    def text(p: Mapping[str, Any]) -> str:
+        values = {k: 100 * p[k] if k == "inversion" else p[k] for k in varying if k in p}
+        return ", ".join(forms[k].format(v) for k, v in values.items())
+
+    return [text(p) for p in parameters]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(prog="argyase figures", description=__doc__)
+    parser.add_argument("runs", nargs="*", help="ids of trajectories (stage md or ingest); all of the lake if none")
+    parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parser.add_argument("--figures", default="figures", help="folder for the figures (default: figures)")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        lake = Lake(args.lake, create=False)
+        chosen = [lake.record(r).id for r in args.runs] or [r.id for r in (*lake.search("md"), *lake.search("ingest"))]
+        if not chosen:
+            raise ConfigError(f"{args.lake}: no trajectory; make one with argyase run, argyase md or argyase ingest")
+        found: dict[str, dict[str, str]] = {run: {"md": run} for run in chosen}
+        for stage in ("msd", "conductivity", "vanhove", "hops"):
+            for record in lake.search(stage):
+                for source in record.inputs:
+                    if source in found:
+                        found[source][stage] = record.id
+        from argyase.potentials.model_card import find_potential, shipped_potentials
+
+        used = {str(lake.record(r).parameters.get("potential", "")) for r in chosen} & set(shipped_potentials())
+        note = " ".join(sorted(find_potential(name).warning for name in used))
+        for path in draw(lake, list(found.values()), Path(args.figures), note):
+            out.print(f"figure {path}", highlight=False)
+        return 0
+
+    return guarded(body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

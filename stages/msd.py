@@ -1,0 +1,52 @@
+"""Stage ``msd``: mean squared displacement and tracer diffusivity of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import xarray as xr
+from argyase.datalake.lake import Lake, RunRecord
+from argyase.stages._config import setting
+from argyase.stages._observable import observable, paths_of
+from argyase.stages._run import Report, out, silent, stage_main, with_error
+
+from argyase.schemas import MSD
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the stage."""
+
+    run: str = setting(help="id of a trajectory in the lake (stage md or ingest), or its first digits")
+    ion: str = setting("Li", help="the diffusing species")
+
+
+def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
+    """Compute the observable unless the lake has it; its id."""
+
+    def compute(record: RunRecord) -> xr.Dataset:
+        from argyase.physics.msd import msd
+
+        return msd(*paths_of(lake, record, config.ion))
+
+    settings = {k: v for k, v in asdict(config).items() if k != "run"}
+    return observable("msd", MSD, lake, config.run, settings, compute, config)
+
+
+def show(lake: Lake, ids: Sequence[str]) -> None:
+    """Print the diffusivity."""
+    s = lake.record(ids[0]).scalars
+    out.print(
+        f"D = {with_error(s, 'diffusivity')} cm2/s, from lags of {s['fit_start']:g} to {s['fit_stop']:g} ps",
+        highlight=False,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return stage_main(argv, stage="msd", config=Config, run=run, description=__doc__ or "", epilogue=show)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
