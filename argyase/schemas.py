@@ -115,6 +115,13 @@ MD = Schema(
     {"time": Variable(("frame",), "ps", "time since the start of production")},
 )
 
+INGEST = Schema(
+    "ingest",
+    1,
+    {"volume": Variable(("frame",), "angstrom3", "volume of the cell")},
+    {"time": Variable(("frame",), "ps", "time since the first frame")},
+)
+
 MSD = Schema(
     "msd",
     1,
@@ -171,4 +178,4 @@ HOPS = Schema(
     {"time": Variable(("frame",), "ps", "time since the start of production")},
 )
 
-SCHEMAS: dict[str, Schema] = {s.name: s for s in (STRUCTURE, TRAJECTORY, MD, MSD, CONDUCTIVITY, VANHOVE, HOPS)}
+SCHEMAS: dict[str, Schema] = {s.name: s for s in (STRUCTURE, TRAJECTORY, MD, INGEST, MSD, CONDUCTIVITY, VANHOVE, HOPS)}

@@ -36,6 +36,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
 def show(lake: Lake, ids: Sequence[str]) -> None:
     """Print the diffusivity."""
+    if reason := lake.open_run(ids[0]).attrs.get("not_determined"):
+        out.print(f"D: {reason}", highlight=False, markup=False)
+        return
     s = lake.record(ids[0]).scalars
     out.print(
         f"D = {with_error(s, 'diffusivity')} cm2/s, from lags of {s['fit_start']:g} to {s['fit_stop']:g} ps",

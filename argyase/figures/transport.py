@@ -36,7 +36,7 @@ def plot_msd(runs: Labelled, note: str = "") -> Figure:
             ax.fill_between(
                 known.lag, known.msd - known.msd_stderr, known.msd + known.msd_stderr, color=colour, alpha=0.25, lw=0
             )
-            fit = data.sel(lag=slice(float(data.fit_start), float(data.fit_stop)))
+            fit = data.where((data.lag >= data.fit_start) & (data.lag <= data.fit_stop), drop=True)
             ax.plot(fit.lag, fit.msd, color=colour, lw=2.2)
         ax.set(xscale="log", yscale="log", xlabel="lag time (ps)", ylabel="mean squared displacement (Å$^2$)")
         ax.legend(title="thick: lags of the fit", title_fontsize=6.5)

@@ -61,7 +61,14 @@ def conductivity(msd: xr.Dataset, volume: float, temperature: float, charge: flo
     -------
     Dataset
         Schema ``conductivity``.
+
+    Raises
+    ------
+    StatisticsError
+        If the run did not determine the diffusion coefficient, with the reason.
     """
+    if not np.isfinite(float(msd["diffusivity"])):
+        raise StatisticsError(str(msd.attrs.get("not_determined", "the diffusion coefficient is not determined")))
     density = float(msd["ions"]) / volume
     names = ("diffusivity", "diffusivity_stderr", "diffusivity_low", "diffusivity_high")
     d = {name: float(msd[name]) for name in names}

@@ -80,6 +80,8 @@ WINDOWS = (40, 20, 10)
 
 _LAGS = 16
 
+_FEWEST = 100
+
 
 def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 3) -> Diffusion:
     r"""Tracer D from the slope of the MSD, with an interval that accounts for correlated data.
@@ -106,7 +108,7 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     Raises
     ------
     StatisticsError
-        If the run has fewer than 200 frames, the motion is not diffusive at the longest window, or the interval of D
+        If the run has fewer than 100 frames, the motion is not diffusive at the longest window, or the interval of D
         includes zero; the message gives what was found, an upper bound and what would help.
 
     References
@@ -116,10 +118,10 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     """
     frames = len(paths)
     length = frames * time_step
-    if frames < 200:
+    if frames < _FEWEST:
         raise StatisticsError(
-            f"{frames} frames ({length:g} ps): at least 200 are needed for a diffusion coefficient with an error bar; "
-            "run longer, or store frames more often"
+            f"{frames} frames ({length:g} ps): at least {_FEWEST} are needed for a diffusion coefficient with an "
+            "error bar; run longer, or store frames more often"
         )
     found: Estimate | None = None
     for part in WINDOWS:
@@ -187,14 +189,14 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Schema ``msd``. The standard error of the MSD is given up to 1/11 of the run, NaN beyond.
+        Schema ``msd``. Where the run does not determine D (`StatisticsError` of `diffusivity`), its variables are NaN
+        and the attribute ``not_determined`` says why. The standard error of the MSD is given up to 1/11 of the run,
+        NaN beyond.
 
     Raises
     ------
     TrajectoryError
         If the paths have the wrong shape or hold NaN.
-    StatisticsError
-        As `diffusivity`.
     """
     if paths.ndim != 3 or paths.shape[2] != 3 or paths.shape[1] == 0:
         raise TrajectoryError(f"paths of shape {paths.shape}: expected (frame, ion, 3) with at least one ion")
@@ -202,16 +204,22 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
         raise TrajectoryError("paths: some coordinates are not finite")
     from argyase.physics._kernels import squared_displacements
 
-    found = diffusivity(paths, time_step)
+    attrs = {}
+    try:
+        found = diffusivity(paths, time_step)
+    except StatisticsError as error:
+        found = Diffusion(Estimate(np.nan, np.nan, 1.0), np.nan, np.nan)
+        attrs["not_determined"] = str(error)
     axes = mean_squared_displacement(paths)
     frames = len(paths)
     lags = np.arange(frames)
-    limit = frames // 11
+    limit = max(1, frames // 11)
     sampled = np.unique(np.geomspace(1, limit, 40).round().astype(int))
     errors = [mean_of_series(squared_displacements(paths, int(lag)), int(lag)).stderr for lag in sampled]
     stderr = np.interp(lags, [0, *sampled], [0.0, *errors], right=np.nan)
     d = found.estimate.scaled(A2_PER_PS_TO_CM2_PER_S)
     return MSD.dataset(
+        attrs=attrs,
         lag=lags * time_step,
         xyz=["x", "y", "z"],
         msd=axes.sum(axis=1),

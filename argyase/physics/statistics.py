@@ -30,7 +30,12 @@ class Estimate:
     def variables(self, name: str, floor: float = -np.inf) -> dict[str, float]:
         """The four variables of a schema; the interval is cut at `floor`."""
         low, high = self.interval
-        return {name: self.value, f"{name}_stderr": self.stderr, f"{name}_low": max(low, floor), f"{name}_high": high}
+        return {
+            name: self.value,
+            f"{name}_stderr": self.stderr,
+            f"{name}_low": float(np.maximum(low, floor)),
+            f"{name}_high": high,
+        }
 
 
 def mean_of_series(series: ArrayLike, correlation: int) -> Estimate:
