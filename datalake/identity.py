@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from argyase.datalake.errors import SchemaError
 
 DECIMALS = 4

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 import numpy as np
 import xarray as xr
+
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError

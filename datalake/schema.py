@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import xarray as xr
+
 from argyase.datalake.errors import SchemaError
 
 

@@ -1,7 +1,8 @@
 """Trajectories on disk: appended in whole shards, never lost, never read wrongly.
 
-``traj.zarr`` holds ``positions(frame, atom, xyz)`` as int32 in units of 1e-4 A (error at most 5e-5 A), compressed
-by Blosc (zstd 1, bit shuffle) in checksummed chunks inside shards, and ``cell(frame, cell_vector, xyz)`` as float64.
+``traj.zarr`` holds ``positions(frame, atom, xyz)`` as int32 in units of 1e-4 A or finer (error at most half of it),
+compressed by Blosc (zstd 1, bit shuffle) in checksummed chunks inside shards, and ``cell(frame, cell_vector, xyz)`` as
+float64.
 The full length is declared at the start and only whole shards are written; frames since the last whole shard wait in
 ``tail.npz``. ``progress.json``, replaced atomically after both are durable, says what counts.
 """
@@ -16,19 +17,20 @@ from typing import Any
 
 import numpy as np
 import zarr
-from argyase.datalake.errors import CorruptRunError, SchemaError
-from argyase.datalake.files import fsync_directory, replace_json
 from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
 from zarr.storage import LocalStore
 
+from argyase.datalake.errors import CorruptRunError, SchemaError
+from argyase.datalake.files import fsync_directory, replace_json
+
 SCALE = 1e-4
-"""Angstrom per unit of the stored integers."""
+"""Angstrom per unit of the stored integers: a thousandth of the thermal motion."""
 
 FILL = np.iinfo(np.int32).min
 """Marks what was never written; no position has it."""
 
-_LIMIT = (np.iinfo(np.int32).max - 1) * SCALE
+_LARGEST = np.iinfo(np.int32).max - 1
 _CHUNK = (250, 208)
 
 Index = slice | NDArray[Any] | list[int]
@@ -49,6 +51,8 @@ class TrajectoryWriter:
         Time between frames and of the first one, ps.
     shard_frames
         Frames in a shard: what is written at once.
+    scale
+        Unit of the stored integers, A.
     """
 
     def __init__(
@@ -61,12 +65,13 @@ class TrajectoryWriter:
         time_step_ps: float,
         time_start_ps: float = 0.0,
         shard_frames: int = 1000,
+        scale: float = SCALE,
     ) -> None:
         if n_atoms < 1 or n_frames < 1 or shard_frames < 1:
             raise SchemaError(
                 f"trajectory of {n_atoms} atoms, {n_frames} frames, {shard_frames} a shard: at least 1 each"
             )
-        self._folder = folder
+        self._folder, self._scale = folder, scale
         self._path = folder / "traj.zarr"
         self._n_atoms, self._n_frames = n_atoms, n_frames
         self._shard = min(shard_frames, n_frames)
@@ -110,7 +115,9 @@ class TrajectoryWriter:
             chunk_key_encoding={"name": "default", "separator": "."},
             dimension_names=("frame", "atom", "xyz"),
         )
-        positions.attrs.update(scale_factor=SCALE, _FillValue=FILL, units="angstrom", long_name="unwrapped position")
+        positions.attrs.update(
+            scale_factor=self._scale, _FillValue=FILL, units="angstrom", long_name="unwrapped position"
+        )
         cell = group.create_array(
             "cell",
             shape=(n, 3, 3),
@@ -178,12 +185,12 @@ class TrajectoryWriter:
             raise SchemaError(f"trajectory: frame {self.frames}, atom {atom}: position {r[atom]} is not finite")
         if not np.isfinite(box).all():
             raise SchemaError(f"trajectory: frame {self.frames}: the cell is not finite")
-        if np.abs(r).max(initial=0.0) > _LIMIT:
+        if np.abs(r).max(initial=0.0) > (limit := _LARGEST * self._scale):
             atom = int(np.abs(r).max(axis=1).argmax())
-            raise SchemaError(f"trajectory: frame {self.frames}, atom {atom}: {r[atom]} A is beyond {_LIMIT:.0f} A")
+            raise SchemaError(f"trajectory: frame {self.frames}, atom {atom}: {r[atom]} A is beyond {limit:.0f} A")
         if self.frames and set(scalars) != set(self._scalars):
             raise SchemaError(f"trajectory: scalars {sorted(scalars)}, before {sorted(self._scalars)}")
-        self._buffer.append((np.rint(r / SCALE).astype(np.int32), box))
+        self._buffer.append((np.rint(r / self._scale).astype(np.int32), box))
         for name, value in scalars.items():
             self._scalars.setdefault(name, []).append(float(value))
         self.frames += 1
@@ -261,6 +268,7 @@ class TrajectoryReader:
             self._positions = _array(self._group, "positions")
             self._cell = _array(self._group, "cell")
             attrs = dict(self._group.attrs)
+            self._scale = float(self._positions.attrs["scale_factor"])
             start, step = float(attrs["time_start_ps"]), float(attrs["time_step_ps"])  # type: ignore[arg-type]
         except Exception as error:
             raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
@@ -281,7 +289,7 @@ class TrajectoryReader:
         raw = self._read(self._positions, (frames, self._selection(atoms)))
         if (raw == FILL).any():
             raise CorruptRunError(f"{self._path}: positions: a shard is missing")
-        return raw * SCALE
+        return raw * self._scale
 
     def cell(self, frames: slice = slice(None)) -> NDArray[np.float64]:
         """Cell vectors as rows, shape (frame, 3, 3), A."""

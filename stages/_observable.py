@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from argyase.datalake.lake import Lake, RunRecord
-from argyase.stages._run import collect_provenance, labels, published
 from numpy.typing import NDArray
 
+from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import TrajectoryError
 from argyase.physics.unwrap import diffusing_paths
 from argyase.schemas import Schema
+from argyase.stages._run import collect_provenance, labels, published
 
 
 def observable(

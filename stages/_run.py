@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from argyase.datalake import provenance
-from argyase.datalake.errors import DatalakeError
-from argyase.datalake.lake import Lake, RunRecord
-from argyase.stages import _config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 import argyase
+from argyase.datalake import provenance
+from argyase.datalake.errors import DatalakeError
+from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import ArgyaseError
+from argyase.stages import _config
 
 T = TypeVar("T")
 console = Console(stderr=True)

@@ -17,16 +17,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from argyase.datalake.lake import Lake
-from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
-from argyase.stages._config import setting
-from argyase.stages._run import bars, console, guarded, out, with_error
 from rich.progress import TaskID
 from rich.table import Table
 
+from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
 from argyase.errors import ConfigError, StatisticsError
 from argyase.potentials.model_card import find_potential
+from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
+from argyase.stages._config import setting
+from argyase.stages._run import bars, console, guarded, out, with_error
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import xarray as xr
+
 from argyase.datalake.lake import Lake, RunRecord
+from argyase.errors import ConfigError
+from argyase.schemas import CONDUCTIVITY
 from argyase.stages import msd
 from argyase.stages._config import setting
 from argyase.stages._observable import observable
 from argyase.stages._run import Report, out, silent, stage_main, with_error
-
-from argyase.errors import ConfigError
-from argyase.schemas import CONDUCTIVITY
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from argyase.datalake.lake import Lake
-from argyase.stages._run import guarded, out
-
 from argyase.errors import ConfigError
+from argyase.stages._run import guarded, out
 
 
 def draw(lake: Lake, runs: Sequence[Mapping[str, str]], folder: Path, note: str = "") -> list[Path]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import xarray as xr
+
 from argyase.datalake.lake import Lake, RunRecord
+from argyase.schemas import HOPS
 from argyase.stages._config import setting
 from argyase.stages._observable import observable, paths_of
 from argyase.stages._run import Report, out, silent, stage_main, with_error
-
-from argyase.schemas import HOPS
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from argyase.datalake.lake import Lake
-from argyase.stages._config import setting
-from argyase.stages._run import Report, collect_provenance, out, published, silent, stage_main
 from numpy.typing import NDArray
 
+from argyase.datalake.lake import Lake
 from argyase.dynamics.readers import RawFrame, read_frames
 from argyase.errors import ConfigError, TrajectoryError
 from argyase.physics.unwrap import unwrap_frames
 from argyase.schemas import INGEST
+from argyase.stages._config import setting
+from argyase.stages._run import Report, collect_provenance, out, published, silent, stage_main
+
+SCALE = 1e-6
+"""Positions are kept to this (A): other programs write 7 to 8 digits, and all of them are somebody's data."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             n_frames=count,
             coords={"species": first.species, "atom_id": np.arange(n), "site": [""] * n, "cage": [-1] * n},
             time_step_ps=step,
+            scale=SCALE,
         )
         cells: list[NDArray[np.float64]] = []
 

@@ -6,9 +6,10 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from rich.table import Table
+
 from argyase.datalake.lake import Lake
 from argyase.stages._run import guarded, out
-from rich.table import Table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+
 from argyase.datalake.lake import Attempt, Lake
 from argyase.datalake.trajectory import TrajectoryWriter
-from argyase.stages import structures
-from argyase.stages._config import setting
-from argyase.stages._run import Report, collect_provenance, labels, published, silent, stage_main, stop_requested
-
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
 from argyase.errors import ConfigError, SimulationError
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import MD
+from argyase.stages import structures
+from argyase.stages._config import setting
+from argyase.stages._run import Report, collect_provenance, labels, published, silent, stage_main, stop_requested
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from argyase.datalake.lake import Lake
-from argyase.stages._config import setting
-from argyase.stages._run import Report, collect_provenance, published, silent, stage_main
 from ase import Atoms
 
+from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError, StructureError
 from argyase.schemas import STRUCTURE
+from argyase.stages._config import setting
+from argyase.stages._run import Report, collect_provenance, published, silent, stage_main
 
 
 @dataclass(frozen=True)

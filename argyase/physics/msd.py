@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, stats
 
 from argyase.errors import StatisticsError, TrajectoryError
 from argyase.physics.statistics import Estimate, mean_of_series
@@ -78,7 +79,7 @@ class Diffusion:
 WINDOWS = (40, 20, 10)
 """The fit ends at the run's length divided by one of these: the first at which the motion is diffusive."""
 
-_LAGS = 16
+_LAGS = 12
 
 _FEWEST = 100
 
@@ -88,13 +89,15 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
 
     .. math:: D = \frac{1}{2d} \frac{\mathrm{d}}{\mathrm{d}t} \langle |r(t+t_0) - r(t_0)|^2 \rangle
 
-    The slope over the lags t2/4 ... t2 (straight line with free intercept, which takes up rattling) is linear in the
+    The slope over the lags t2/2 ... t2 (straight line with free intercept, which takes up rattling) is linear in the
     squared displacements, so it is the time average of one series y(t0), the slope seen from the origin t0 averaged
-    over ions. That series is correlated over about t2; its error comes from overlapping batch means of length 2 t2. No
-    independence of ions is assumed: y is already averaged over them, concerted motion included.
+    over ions. That series is correlated over about t2; its error comes from overlapping batch means. No independence of
+    ions is assumed: y is already averaged over them, concerted motion included.
 
-    t2 is the shortest of the run's length / 40, / 20, / 10 at which the slope agrees (95 %) with the slope over the
-    lags t2 ... 2 t2; before, the motion is still subdiffusive (jumps back into the cage).
+    Motion that is not yet diffusive (jumps back into the cage) shows as a slope that falls with the lag. t2 is the
+    shortest of the run's length / 40, / 20, / 10 at which the slope over t2/4 ... t2/2 is not larger than that over
+    t2/2 ... t2, at a one-sided level of 20 %; of 2.5 % for the last, beyond which D is refused. Half of a fall that is
+    left is added to the standard error in quadrature.
 
     Parameters
     ----------
@@ -123,27 +126,27 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
             f"{frames} frames ({length:g} ps): at least {_FEWEST} are needed for a diffusion coefficient with an "
             "error bar; run longer, or store frames more often"
         )
-    found: Estimate | None = None
     for part in WINDOWS:
         last = max(8, frames // part)
-        found = _slope(paths, time_step, max(1, last // 4), last, dimensions)
-        change = _slope(paths, time_step, max(1, last // 4), last, dimensions, minus=(last, 2 * last))
-        low, high = change.interval
-        if low <= 0.0 <= high:
+        early, late = (last // 4, last // 2), (last // 2, last)
+        found = _slope(paths, time_step, dimensions, late)
+        fall = _slope(paths, time_step, dimensions, early, minus=late)
+        level = 0.975 if part == WINDOWS[-1] else 0.8
+        if fall.value <= float(stats.t.ppf(level, fall.dof)) * fall.stderr:
             break
     else:
-        assert found is not None
         raise StatisticsError(
-            f"not diffusive: at lags up to {2 * last * time_step:g} ps the slope of the MSD still changes, by "
-            f"{change.value / found.value:+.0%} of itself; D is at most {_bound(found):.2g} cm2/s. Run several times "
-            f"longer than {length:g} ps, or hotter"
+            f"not diffusive: at lags up to {last * time_step:g} ps the slope of the MSD still falls, by "
+            f"{fall.value / (found.value + fall.value):.0%} of itself; D is at most {_bound(found):.2g} cm2/s. Run "
+            f"several times longer than {length:g} ps, or hotter"
         )
+    found = Estimate(found.value, math.hypot(found.stderr, max(0.0, fall.value) / 2), found.dof)
     if found.interval[0] <= 0.0:
         raise StatisticsError(
             f"no diffusion beyond the error bar in {length:g} ps: D is at most {_bound(found):.2g} cm2/s (95 %). Run "
             "longer, hotter, or in a larger cell"
         )
-    return Diffusion(found, max(1, last // 4) * time_step, last * time_step)
+    return Diffusion(found, late[0] * time_step, last * time_step)
 
 
 def _bound(estimate: Estimate) -> float:
@@ -153,18 +156,17 @@ def _bound(estimate: Estimate) -> float:
 def _slope(
     paths: NDArray[np.float64],
     time_step: float,
-    first: int,
-    last: int,
     dimensions: int,
+    window: tuple[int, int],
     minus: tuple[int, int] | None = None,
 ) -> Estimate:
-    """Slope / 2d over the lags first ... last (frames), or its difference to the slope over the lags `minus`."""
+    """Slope / 2d over the lags (frames) of `window`, or its difference to the slope over the lags `minus`."""
     from argyase.physics._kernels import squared_displacements
 
     weights: dict[int, float] = {}
-    for sign, (a, b) in ((1.0, (first, last)), (-1.0, minus or (0, 0))):
-        if b:
-            lags = np.unique(np.linspace(a, b, _LAGS).round().astype(int))
+    for sign, part in ((1.0, window), (-1.0, minus)):
+        if part is not None:
+            lags = np.unique(np.linspace(*part, _LAGS).round().astype(int))
             centred = lags - lags.mean()
             for lag, w in zip(lags, centred / (centred**2).sum(), strict=True):
                 weights[int(lag)] = weights.get(int(lag), 0.0) + sign * float(w)

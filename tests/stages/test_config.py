@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from argyase.stages import _config, md
-from argyase.stages._config import setting
-from argyase.stages.campaign import read_campaign
 from hypothesis import given
 from hypothesis import strategies as st
 
 from argyase.errors import ConfigError
+from argyase.stages import _config, md
+from argyase.stages._config import setting
+from argyase.stages.campaign import read_campaign
 
 CAMPAIGNS = Path(__file__).parents[2] / "campaigns"
 
