@@ -6,6 +6,8 @@ to exit codes: 2 configuration, 3 data, 4 physics.
 
 from __future__ import annotations
 
+import math
+
 
 class ArgyaseError(Exception):
     """Base of every error that argyase raises on purpose."""
@@ -46,7 +48,11 @@ class SimulationError(ArgyaseError):
 
 
 class StatisticsError(ArgyaseError):
-    """The data do not determine the quantity that was asked for."""
+    """The data do not determine the quantity that was asked for; `upper` bounds it (95 %) where they do that much."""
+
+    def __init__(self, message: str, upper: float = math.nan) -> None:
+        super().__init__(message)
+        self.upper = upper
 
 
 class CalculatorError(ArgyaseError):

@@ -175,12 +175,16 @@ def with_error(scalars: Mapping[str, Any], name: str, scale: float = 1.0) -> str
     '101 (84 ... 119)'
     >>> with_error({"d": 2.34e-05, "d_low": 1.9e-05, "d_high": 2.8e-05}, "d")
     '2.3e-05 (1.9e-05 ... 2.8e-05)'
+    >>> with_error({"d": math.nan, "d_low": 0.0, "d_high": 5.51}, "d")
+    '< 5.5'
+    >>> with_error({"d": math.nan, "d_low": 0.0, "d_high": 674.0}, "d")
+    '< 670'
     >>> with_error({}, "d")
     'not determined'
     """
     value, low, high = (scale * float(scalars.get(k, math.nan)) for k in (name, f"{name}_low", f"{name}_high"))
     if not math.isfinite(value):
-        return "not determined"
+        return f"< {float(f'{high:.2g}'):g}" if math.isfinite(high) else "not determined"
     if 0.01 <= abs(value) < 1e5:
         places = max(0, 1 - math.floor(math.log10(max(abs(high - low) / 2, 1e-9))))
         return f"{value:.{places}f} ({low:.{places}f} ... {high:.{places}f})"

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
-from argyase.errors import ConfigError, StatisticsError
+from argyase.errors import ConfigError
 from argyase.potentials.model_card import find_potential
 from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
 from argyase.stages._config import setting
@@ -142,6 +142,9 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
     if results:
         warnings = sorted({find_potential(j.config.potential, j.config.species).warning for j, _ in results} - {""})
         _print_table(lake, results, warnings)
+        for job, ids in results:
+            if reason := lake.open_run(ids["conductivity"]).attrs.get("not_determined"):
+                out.print(f"{job.label}: {reason}", highlight=False, markup=False)
         for path in figures.draw(lake, [ids for _, ids in results], figures_path, note=" ".join(warnings)):
             out.print(f"figure {path}", highlight=False)
     failed = [job for job in work if job.error]
@@ -151,17 +154,14 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
 
 
 def _analyse(settings: Analysis, lake: Lake, job: Job) -> dict[str, str]:
-    """All observables of one trajectory; ids by stage. What the data do not determine is left out and said."""
+    """All observables of one trajectory; ids by stage."""
     assert job.run_id
     common = {"run": job.run_id, "ion": settings.ion}
     ids = {"md": job.run_id, "structures": lake.record(job.run_id).inputs[0]}
     ids["vanhove"] = vanhove.run(vanhove.Config(**common), lake)[0]
     ids["hops"] = hops.run(hops.Config(**common, threshold=settings.hop_threshold), lake)[0]
-    try:
-        ids["msd"] = msd.run(msd.Config(**common), lake)[0]
-        ids["conductivity"] = conductivity.run(conductivity.Config(**common), lake)[0]
-    except StatisticsError as error:
-        job.error = f"no diffusivity: {error}"
+    ids["msd"] = msd.run(msd.Config(**common), lake)[0]
+    ids["conductivity"] = conductivity.run(conductivity.Config(**common), lake)[0]
     return ids
 
 
@@ -297,7 +297,7 @@ def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], w
         table.add_column(column, justify="left" if column in ("composition", "run") else "right", no_wrap=True)
     for job, ids in results:
         parameters = lake.record(ids["md"]).parameters
-        transport = lake.record(ids["conductivity"]).scalars if "conductivity" in ids else {}
+        transport = lake.record(ids["conductivity"]).scalars
         jumps = lake.record(ids["hops"]).scalars
         table.add_row(
             str(parameters["formula"]),

@@ -51,6 +51,8 @@ def _temperature(config: Config, record: RunRecord) -> float:
 
 def show(lake: Lake, ids: Sequence[str]) -> None:
     """Print the conductivity."""
+    if reason := lake.open_run(ids[0]).attrs.get("not_determined"):
+        out.print(f"sigma: {reason}", highlight=False, markup=False)
     s = lake.record(ids[0]).scalars
     out.print(
         f"sigma = {with_error(s, 'conductivity')} mS/cm at {s['temperature']:.0f} K (Nernst-Einstein)", highlight=False

@@ -52,7 +52,7 @@ def plot_conductivity(
     line: bool = False,
     note: str = "",
 ) -> Figure:
-    """Conductivity with 95 % intervals over any quantity; runs without a value leave a gap.
+    """Conductivity with 95 % intervals over any quantity; where it is not determined, an arrow down from its bound.
 
     Parameters
     ----------
@@ -82,6 +82,11 @@ def plot_conductivity(
             ax.errorbar(
                 x[here], value[here], [value[here] - low[here], high[here] - value[here]],
                 fmt="o" if line else "o-", color=COLOURS[n % len(COLOURS)], lw=0.8, elinewidth=0.8, label=label or None,
+            )  # fmt: skip
+            bounded = np.flatnonzero((labels == label) & ~np.isfinite(value) & np.isfinite(high))
+            ax.errorbar(
+                x[bounded], high[bounded], 0.07 * np.nanmax(high), uplims=True, fmt="_", elinewidth=0.8,
+                color=COLOURS[n % len(COLOURS)],
             )  # fmt: skip
         known = np.isfinite(value)
         if line and np.ptp(x[known]) > 0 and known.sum() > 2:

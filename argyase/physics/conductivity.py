@@ -60,19 +60,13 @@ def conductivity(msd: xr.Dataset, volume: float, temperature: float, charge: flo
     Returns
     -------
     Dataset
-        Schema ``conductivity``.
-
-    Raises
-    ------
-    StatisticsError
-        If the run did not determine the diffusion coefficient, with the reason.
+        Schema ``conductivity``; where D is not determined, neither is sigma (NaN, with the interval's upper bound).
     """
-    if not np.isfinite(float(msd["diffusivity"])):
-        raise StatisticsError(str(msd.attrs.get("not_determined", "the diffusion coefficient is not determined")))
     density = float(msd["ions"]) / volume
     names = ("diffusivity", "diffusivity_stderr", "diffusivity_low", "diffusivity_high")
     d = {name: float(msd[name]) for name in names}
     sigma = {
         n.replace("diffusivity", "conductivity"): nernst_einstein(v, density, temperature, charge) for n, v in d.items()
     }
-    return CONDUCTIVITY.dataset(**d, **sigma, temperature=temperature, number_density=np.float64(density))
+    attrs = {k: v for k, v in msd.attrs.items() if k == "not_determined"}
+    return CONDUCTIVITY.dataset(attrs=attrs, **d, **sigma, temperature=temperature, number_density=np.float64(density))

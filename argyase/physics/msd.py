@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft, stats
 
 from argyase.errors import StatisticsError, TrajectoryError
-from argyase.physics.statistics import Estimate, mean_of_series
+from argyase.physics.statistics import Estimate, mean_of_series, undetermined
 from argyase.schemas import MSD
 from argyase.units import A2_PER_PS_TO_CM2_PER_S
 
@@ -94,10 +94,10 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     over ions. That series is correlated over about t2; its error comes from overlapping batch means. No independence of
     ions is assumed: y is already averaged over them, concerted motion included.
 
-    Motion that is not yet diffusive (jumps back into the cage) shows as a slope that falls with the lag. t2 is the
-    shortest of the run's length / 40, / 20, / 10 at which the slope over t2/4 ... t2/2 is not larger than that over
-    t2/2 ... t2, at a one-sided level of 20 %; of 2.5 % for the last, beyond which D is refused. Half of a fall that is
-    left is added to the standard error in quadrature.
+    Motion that is not yet diffusive (jumps back into the cage) shows as a slope that falls with the lag: the fall is
+    the slope over t2/4 ... t2/2 minus that over t2/2 ... t2. t2 is the shortest of the run's length / 40, / 20, / 10 at
+    which it is not above zero (one-sided, 20 %), and the last in any case. A fall that is left is what the slope may
+    still lose: it is added to the standard error in quadrature, so that an interval is wide where the run is too short.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     Raises
     ------
     StatisticsError
-        If the run has fewer than 100 frames, the motion is not diffusive at the longest window, or the interval of D
-        includes zero; the message gives what was found, an upper bound and what would help.
+        If the run has fewer than 100 frames, or the interval of D includes zero; the message gives what was found and
+        what would help, `upper` the upper end of the interval of the late slope (A^2/ps), which bounds D.
 
     References
     ----------
@@ -131,26 +131,31 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
         early, late = (last // 4, last // 2), (last // 2, last)
         found = _slope(paths, time_step, dimensions, late)
         fall = _slope(paths, time_step, dimensions, early, minus=late)
-        level = 0.975 if part == WINDOWS[-1] else 0.8
-        if fall.value <= float(stats.t.ppf(level, fall.dof)) * fall.stderr:
+        if fall.value <= float(stats.t.ppf(0.8, fall.dof)) * fall.stderr:
             break
-    else:
+    estimate = _widened(found, max(0.0, fall.value))
+    if estimate.interval[0] <= 0.0:
+        upper = found.interval[1]
+        still = ""
+        if fall.value > found.stderr:
+            part = fall.value / (found.value + fall.value)
+            still = (
+                f" (at lags up to {last * time_step:g} ps the slope of the MSD still falls, by {part:.0%} of itself)"
+            )
         raise StatisticsError(
-            f"not diffusive: at lags up to {last * time_step:g} ps the slope of the MSD still falls, by "
-            f"{fall.value / (found.value + fall.value):.0%} of itself; D is at most {_bound(found):.2g} cm2/s. Run "
-            f"several times longer than {length:g} ps, or hotter"
+            f"no diffusion beyond the error bar in {length:g} ps{still}: D is at most "
+            f"{upper * A2_PER_PS_TO_CM2_PER_S:.2g} cm2/s (95 %). Run longer, hotter, or in a larger cell",
+            upper,
         )
-    found = Estimate(found.value, math.hypot(found.stderr, max(0.0, fall.value) / 2), found.dof)
-    if found.interval[0] <= 0.0:
-        raise StatisticsError(
-            f"no diffusion beyond the error bar in {length:g} ps: D is at most {_bound(found):.2g} cm2/s (95 %). Run "
-            "longer, hotter, or in a larger cell"
-        )
-    return Diffusion(found, late[0] * time_step, last * time_step)
+    return Diffusion(estimate, late[0] * time_step, last * time_step)
 
 
-def _bound(estimate: Estimate) -> float:
-    return estimate.interval[1] * A2_PER_PS_TO_CM2_PER_S
+def _widened(estimate: Estimate, systematic: float) -> Estimate:
+    """Add an uncertainty that is not of a sample; degrees of freedom by Welch and Satterthwaite."""
+    stderr = math.hypot(estimate.stderr, systematic)
+    if stderr == 0.0:
+        return estimate
+    return Estimate(estimate.value, stderr, estimate.dof * (stderr / max(estimate.stderr, 1e-300)) ** 4)
 
 
 def _slope(
@@ -191,9 +196,9 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Schema ``msd``. Where the run does not determine D (`StatisticsError` of `diffusivity`), its variables are NaN
-        and the attribute ``not_determined`` says why. The standard error of the MSD is given up to 1/11 of the run,
-        NaN beyond.
+        Schema ``msd``. Where the run does not determine D (`StatisticsError` of `diffusivity`), it is NaN, its interval
+        goes from zero to the upper bound, and the attribute ``not_determined`` says why. The
+        standard error of the MSD is given up to 1/11 of the run, NaN beyond.
 
     Raises
     ------
@@ -206,12 +211,15 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
         raise TrajectoryError("paths: some coordinates are not finite")
     from argyase.physics._kernels import squared_displacements
 
-    attrs = {}
+    attrs, units = {}, A2_PER_PS_TO_CM2_PER_S
     try:
         found = diffusivity(paths, time_step)
+        start, stop = found.start, found.stop
+        d = found.estimate.scaled(units).variables("diffusivity", floor=0.0)
     except StatisticsError as error:
-        found = Diffusion(Estimate(np.nan, np.nan, 1.0), np.nan, np.nan)
         attrs["not_determined"] = str(error)
+        start = stop = np.nan
+        d = undetermined("diffusivity", error.upper * units)
     axes = mean_squared_displacement(paths)
     frames = len(paths)
     lags = np.arange(frames)
@@ -219,7 +227,6 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
     sampled = np.unique(np.geomspace(1, limit, 40).round().astype(int))
     errors = [mean_of_series(squared_displacements(paths, int(lag)), int(lag)).stderr for lag in sampled]
     stderr = np.interp(lags, [0, *sampled], [0.0, *errors], right=np.nan)
-    d = found.estimate.scaled(A2_PER_PS_TO_CM2_PER_S)
     return MSD.dataset(
         attrs=attrs,
         lag=lags * time_step,
@@ -227,8 +234,8 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
         msd=axes.sum(axis=1),
         msd_stderr=stderr,
         msd_xyz=axes,
-        **d.variables("diffusivity", floor=0.0),
-        fit_start=found.start,
-        fit_stop=found.stop,
+        **d,
+        fit_start=start,
+        fit_stop=stop,
         ions=paths.shape[1],
     )

@@ -38,6 +38,12 @@ class Estimate:
         }
 
 
+def undetermined(name: str, upper: float) -> dict[str, float]:
+    """The four variables of a positive quantity of which at most an upper bound is known (NaN: not even that)."""
+    low = 0.0 if np.isfinite(upper) else np.nan
+    return {name: np.nan, f"{name}_stderr": np.nan, f"{name}_low": low, f"{name}_high": upper}
+
+
 def mean_of_series(series: ArrayLike, correlation: int) -> Estimate:
     r"""Mean of a stationary series that is correlated over a known number of steps, by overlapping batch means.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.geometry import complete_cell
 from ase.stress import full_3x3_to_voigt_6_stress
 from matscipy.neighbours import neighbour_list
 
@@ -71,7 +72,13 @@ class MTP(Calculator):
         if unknown := sorted(set(symbols) - set(self.species)):
             raise CalculatorError(f"species {unknown}: this potential knows {list(self.species)}")
         types = np.array([self.species.index(s) for s in symbols], dtype=np.int32)
-        i, j, vectors = neighbour_list("ijD", atoms, self._kernel.cutoff)
+        i, j, vectors = neighbour_list(
+            "ijD",
+            positions=atoms.get_positions(),
+            cell=complete_cell(atoms.cell),  # of a molecule, or a slab
+            pbc=atoms.pbc,
+            cutoff=self._kernel.cutoff,
+        )
         first = np.searchsorted(i, np.arange(len(atoms) + 1)).astype(np.int64)
         energies, forces, virial = self._kernel.compute(
             types, first, np.ascontiguousarray(j, dtype=np.int64), np.ascontiguousarray(vectors)
