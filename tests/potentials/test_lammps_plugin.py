@@ -1,0 +1,201 @@
+"""``pair_style mtp`` against the ASE calculator (which is tested against MLIP and motep), on one and two MPI ranks."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.lammps import Prism
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argyase.potentials.lammps_plugin import create_lammps
+from argyase.potentials.mtp import MTP
+from argyase.potentials.mtp_file import MTPFile, write_mtp
+from argyase.units import BAR_TO_GPA, EV_PER_A3_TO_GPA
+from tests.strategies import SPECIES, random_atoms, random_potential, seeds
+
+METAL_NKTV2P = 1.6021765e6
+"""LAMMPS' own constant, eV/A^3 in bar, of its units metal: rounded to 8 digits."""
+
+
+def run_lammps(atoms: Atoms, path: Path) -> dict[str, np.ndarray]:
+    """Energies, forces, virial and per-atom virials by LAMMPS, in its orientation of the cell (see `oriented`)."""
+    lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+    try:
+        periodic = "p p p" if atoms.pbc.all() else "f f f"
+        for command in ("units metal", "atom_style atomic", "atom_modify map yes", f"boundary {periodic}"):
+            lmp.command(command)
+        h = atoms.cell.array
+        lmp.command("box tilt large")
+        lmp.command(
+            "region box prism " + " ".join(f"0 {h[k, k]:.17g}" for k in range(3))
+            + f" {h[1, 0]:.17g} {h[2, 0]:.17g} {h[2, 1]:.17g} units box"
+        )  # fmt: skip
+        lmp.command("create_box 4 box")
+        lmp.command("mass * 1.0")
+        n = len(atoms)
+        types = [SPECIES.index(s) + 1 for s in atoms.get_chemical_symbols()]
+        made = lmp.create_atoms(n, list(range(1, n + 1)), types, atoms.get_positions().ravel().tolist())
+        assert made == n
+        lmp.command(f'pair_style mtp "{path}"')
+        lmp.command("pair_coeff * *")
+        lmp.command("compute e all pe/atom")
+        lmp.command("compute v all stress/atom NULL virial")
+        lmp.command("compute es all reduce sum c_e")
+        for k in range(1, 7):
+            lmp.command(f"compute v{k} all reduce sum c_v[{k}]")
+        lmp.command(
+            "thermo_style custom step pe pxx pyy pzz pyz pxz pxy c_es " + " ".join(f"c_v{k}" for k in range(1, 7))
+        )
+        lmp.command("thermo_modify norm no")
+        lmp.command("run 0")
+        pressure = np.array([lmp.get_thermo(f"p{k}") for k in ("xx", "yy", "zz", "yz", "xz", "xy")])
+        order = np.argsort(lmp.gather_atoms("id", 0, 1))
+        assert len(order) == n
+        return {
+            "energy": np.array(lmp.get_thermo("pe")),
+            "forces": np.array(lmp.gather_atoms("f", 1, 3)).reshape(-1, 3),
+            "virial": pressure * lmp.get_thermo("vol") / METAL_NKTV2P,
+            "sum_energies": np.array(lmp.extract_compute("es", 0, 0)),
+            # stress/atom is -virial x nktv2p, in the order xx yy zz xy xz yz.
+            "sum_virials": -np.array([lmp.extract_compute(f"v{k}", 0, 0) for k in (1, 2, 3, 6, 5, 4)]) / METAL_NKTV2P,
+        }
+    finally:
+        lmp.close()
+
+
+def oriented(atoms: Atoms) -> Atoms:
+    """The same crystal in LAMMPS' orientation: a along x, b in the xy plane; a right-handed cell."""
+    if np.linalg.det(atoms.cell.array) < 0:
+        atoms = Atoms(atoms.symbols, -atoms.positions, cell=-atoms.cell.array, pbc=atoms.pbc)
+    prism = Prism(atoms.cell.array, pbc=atoms.pbc.all(), reduce_cell=False)
+    xhi, yhi, zhi, xy, xz, yz = prism.get_lammps_prism()
+    cell = np.array([[xhi, 0, 0], [xy, yhi, 0], [xz, yz, zhi]])
+    fractional = atoms.get_scaled_positions(wrap=True)
+    return Atoms(atoms.symbols, fractional @ cell, cell=cell, pbc=atoms.pbc)
+
+
+def expect_equal(theirs: dict[str, np.ndarray], atoms: Atoms, potential: MTPFile) -> None:
+    calculator = MTP(potential, SPECIES)
+    calculator.calculate(atoms)
+    ours = calculator.results
+    n = len(atoms)
+    # Rounding as in test_mtp; a virial sums n atoms over some A.
+    scale = 1e-12 * max(1.0, np.abs(ours["forces"]).max(), np.abs(ours["energies"]).max())
+    np.testing.assert_allclose(theirs["energy"], ours["energy"], rtol=0, atol=n * scale)
+    np.testing.assert_allclose(theirs["sum_energies"], ours["energy"], rtol=0, atol=n * scale)
+    np.testing.assert_allclose(theirs["forces"], ours["forces"], rtol=0, atol=4 * scale)
+    if atoms.pbc.all():
+        virial = -ours["stress"] * atoms.get_volume()
+        largest = max(1.0, np.abs(virial).max())
+        np.testing.assert_allclose(theirs["virial"], virial, rtol=0, atol=10 * n * scale + 1e-12 * largest)
+        np.testing.assert_allclose(theirs["sum_virials"], virial, rtol=0, atol=10 * n * scale + 1e-12 * largest)
+
+
+def test_the_unit_of_pressure_is_ours_to_the_digits_of_lammps() -> None:
+    assert pytest.approx(EV_PER_A3_TO_GPA, rel=2e-7) == METAL_NKTV2P * BAR_TO_GPA
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([2, 6, 8, 10, 14, 16]), st.sampled_from([1, 2, 5, 24]), seeds)
+def test_equals_the_calculator(level: int, n: int, seed: int) -> None:
+    """Triclinic cells; those of 1 to 5 atoms are smaller than the cutoff, so that atoms see their own images."""
+    from tempfile import TemporaryDirectory
+
+    rng = np.random.default_rng(seed)
+    potential, atoms = random_potential(level, 4, rng), oriented(random_atoms(rng, n))
+    with TemporaryDirectory() as folder:
+        write_mtp(Path(folder) / "p.mtp", potential)
+        expect_equal(run_lammps(atoms, Path(folder) / "p.mtp"), atoms, potential)
+
+
+def test_isolated_atoms(tmp_path: Path) -> None:
+    potential = random_potential(8, 4, np.random.default_rng(0))
+    write_mtp(tmp_path / "p.mtp", potential)
+    atoms = Atoms("LiPLi", [[1, 1, 1], [29, 29, 29], [1, 1, 2.5]], cell=[30, 30, 30], pbc=False)
+    expect_equal(run_lammps(atoms, tmp_path / "p.mtp"), atoms, potential)
+
+
+# ---- ranks ----
+
+
+def mpiexec(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [str(launcher), "-n", str(ranks), sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120)
+
+
+_RANKS = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from tests.potentials.test_lammps_plugin import oriented, run_lammps
+from tests.strategies import random_atoms
+atoms = oriented(random_atoms(np.random.default_rng(5), 40))
+found = run_lammps(atoms, Path(sys.argv[1]))
+Path(sys.argv[2]).write_text(json.dumps({k: v.tolist() for k, v in found.items()}))
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ranks(ranks: int, tmp_path: Path) -> None:
+    potential = random_potential(10, 4, np.random.default_rng(9))
+    write_mtp(tmp_path / "p.mtp", potential)
+    done = mpiexec(ranks, "-c", _RANKS, str(tmp_path / "p.mtp"), str(tmp_path / "out.json"))
+    assert done.returncode == 0, done.stderr
+    found = {k: np.array(v) for k, v in json.loads((tmp_path / "out.json").read_text()).items()}
+    expect_equal(found, oriented(random_atoms(np.random.default_rng(5), 40)), potential)
+
+
+# ---- wrong use ----
+
+
+def refused(*commands: str) -> str:
+    lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+    try:
+        for command in commands:
+            lmp.command(command)
+    except Exception as error:  # LAMMPS raises plain exceptions
+        return " ".join(str(error).split())
+    else:
+        return "nothing was wrong"
+    finally:
+        lmp.close()
+
+
+BOX = ("units metal", "region b block 0 9 0 9 0 9", "create_box 2 b", "create_atoms 1 single 1 1 1", "mass * 1.0")
+
+
+def test_wrong_use_is_a_lammps_error(tmp_path: Path) -> None:
+    good, cut = tmp_path / "good.mtp", tmp_path / "cut.mtp"
+    write_mtp(good, random_potential(6, 1, np.random.default_rng(0)))
+    cut.write_bytes(good.read_bytes()[:300])
+    assert "cannot read the file" in refused(*BOX, f"pair_style mtp {tmp_path}/none.mtp")
+    assert "cut.mtp, line" in refused(*BOX, f"pair_style mtp {cut}")
+    assert "expected 'pair_style mtp FILE'" in refused(*BOX, "pair_style mtp")
+    assert "atom type 2 would be species 1" in refused(*BOX, f"pair_style mtp {good}", "pair_coeff * *")
+    style = f"pair_style mtp {good}"
+    assert "expected 'pair_coeff * *'" in refused(*BOX, style, "pair_coeff * * 0")
+    assert "species 3" in refused(*BOX, style, "pair_coeff * * 0 3")
+    assert "units metal" in refused("units real", *BOX[1:], style, "pair_coeff * * 0 0", "run 0")
+    assert "newton pair on" in refused("newton off", *BOX, style, "pair_coeff * * 0 0", "run 0")
+
+
+def test_a_broken_file_ends_all_ranks(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mtp"
+    bad.write_text("MTP\nversion = 7\n")
+    script = f"""
+from argyase.potentials.lammps_plugin import create_lammps
+lmp = create_lammps(["-log", "none", "-screen", "none"])
+for c in ("units metal", "region b block 0 9 0 9 0 9", "create_box 1 b", "pair_style mtp {bad}"): lmp.command(c)
+"""
+    done = mpiexec(2, "-c", script)
+    assert done.returncode != 0
+    assert "line 2: version '7'" in done.stderr + done.stdout
