@@ -103,7 +103,7 @@ def argyrodite(
             raise StructureError(f"decoration = {decoration!r}: allowed are 'random', 'quasirandom', 'ewald'")
         taken = ordering.place_lithium(supercell, lithium, rng)
     s48h = sites.tile(sites.wyckoff("48h"), supercell)
-    cage_48h = (4 * np.arange(cells)[:, None] + sites.cage_of_48h()[None, :]).ravel()
+    cage_48h = sites.nearest(s48h, s4d, supercell)
 
     parts: list[tuple[NDArray[np.float64], Sequence[str], str, NDArray[np.int64]]] = [
         (s48h[taken], ["Li"] * len(taken), "48h", cage_48h[taken]),

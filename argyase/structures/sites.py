@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from argyase.errors import StructureError
 
@@ -95,11 +96,13 @@ def doublets() -> NDArray[np.int64]:
     return np.array(sorted({tuple(sorted((i, int(j)))) for i, j in enumerate(partner)}))
 
 
-@cache
-def cage_of_48h() -> NDArray[np.int64]:
-    """Number of the 4d site that each 48h site surrounds, shape (48,)."""
-    distance = np.linalg.norm(minimum_image(wyckoff("48h")[:, None] - wyckoff("4d")[None, :]), axis=2)
-    return distance.argmin(axis=1)
+def nearest(
+    points: NDArray[np.float64], centres: NDArray[np.float64], supercell: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Number of the centre next to each point, across the faces of the supercell; in units of the unit cell."""
+    shape = np.asarray(supercell, dtype=float)
+    _, number = cKDTree(centres % shape, boxsize=shape).query(points % shape)
+    return np.asarray(number, dtype=np.int64)
 
 
 def tile(sites: NDArray[np.float64], supercell: tuple[int, int, int]) -> NDArray[np.float64]:
