@@ -218,8 +218,8 @@ class LammpsMD:
         try:
             self._lmp.command(command)
         except Exception as error:  # LAMMPS raises bare Exceptions
-            text = str(error).strip()
-            raise SimulationError(f"{self._when()}: LAMMPS stopped: {text}; {self._remedy}") from error
+            text = " ".join(str(error).split())
+            raise SimulationError(f"after {self._when()}: LAMMPS stopped: {text}; {self._remedy}") from error
 
     _remedy = (
         "the potential probably left the domain in which it was trained: lower the temperature or the time step, "
