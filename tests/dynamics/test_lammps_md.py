@@ -110,7 +110,8 @@ def test_paths_are_continuous_and_start_in_place() -> None:
     all_cells = np.concatenate([atoms.cell.array[None], cells])
     again = unwrap(wrap(start, all_cells), all_cells)
     moved = np.linalg.norm(again[1:] - again[:1], axis=2)
-    assert moved[0].max() < 0.3  # 10 fs after the start, in the orientation of the input
+    # 10 fs after the start at 1800 K: 0.25 A. Another orientation would be many A off.
+    assert moved[0].max() < 1.0
     np.testing.assert_allclose(np.diff(again[1:], axis=0), np.diff(positions, axis=0), atol=1e-6)
 
 
