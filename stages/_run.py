@@ -49,8 +49,12 @@ def stage_main(
     run: Callable[[T, Lake, Report], list[str]],
     description: str,
     epilogue: Callable[[Lake, list[str]], None] | None = None,
+    create: bool = True,
 ) -> int:
-    """Parse the command line of one stage, run it, print the ids of its runs; return the exit code."""
+    """Parse the command line of one stage, run it, print the ids of its runs; return the exit code.
+
+    A stage that needs a run to start from does not `create` the lake: a wrong --lake is an error.
+    """
     parser = argparse.ArgumentParser(prog=f"argyase {stage}", description=description)
     parser.add_argument("-c", "--config", help=f"campaign file with a [{stage}] table (- reads JSON from stdin)")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
@@ -61,9 +65,10 @@ def stage_main(
     def body() -> int:
         settings = _config.resolve(config, args, stage)
         with progress(args.progress, stage) as report:
-            ids = run(settings, Lake(args.lake), report)
+            lake = Lake(args.lake, create=create)
+            ids = run(settings, lake, report)
         if epilogue is not None:
-            epilogue(Lake(args.lake), ids)
+            epilogue(lake, ids)
         for run_id in ids:
             out.print(run_id, highlight=False)
         return 0

@@ -48,7 +48,7 @@ def show(lake: Lake, ids: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
-    return stage_main(argv, stage="msd", config=Config, run=run, description=__doc__ or "", epilogue=show)
+    return stage_main(argv, stage="msd", config=Config, run=run, description=__doc__ or "", epilogue=show, create=False)
 
 
 if __name__ == "__main__":

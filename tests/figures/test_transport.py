@@ -1,0 +1,86 @@
+"""Figures: what is drawn are the data, axes have units, the same data give the same bytes."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import odr
+
+from argyase.figures.style import save
+from argyase.figures.transport import plot_conductivity, plot_hops, plot_msd, plot_vanhove, weighted_line
+from argyase.physics.hops import hops
+from argyase.physics.msd import msd
+from argyase.physics.vanhove import van_hove_self
+from tests.strategies import seeds
+from tests.walks import brownian
+
+
+def runs(make: object) -> list[tuple[str, xr.Dataset]]:
+    paths = [brownian(np.random.default_rng(seed), 300, 6, d=0.02) for seed in (1, 2)]
+    return [(f"run {n}", make(p, 0.1)) for n, p in enumerate(paths)]  # type: ignore[operator]
+
+
+def test_msd_draws_the_data() -> None:
+    data = runs(msd)
+    (ax,) = plot_msd(data, note="a note").axes
+    line = ax.lines[0]
+    np.testing.assert_allclose(line.get_ydata(), data[0][1].msd.values[1:150])
+    assert ax.get_xlabel() == "lag time (ps)"
+    assert "Å" in ax.get_ylabel()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["run 0", "run 1"]
+
+
+def test_vanhove_and_hops() -> None:
+    figure = plot_vanhove(runs(van_hove_self))
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["run 0", "run 1"]
+    assert "Å$^{-1}$" in figure.axes[-1].get_ylabel()
+    (ax,) = plot_hops(runs(hops)).axes
+    assert "ever beyond 3 Å" in ax.get_ylabel()
+
+
+def test_conductivity_with_gaps_and_bounds() -> None:
+    nan = math.nan
+    records = [
+        {"conductivity": 2.0, "conductivity_low": 1.0, "conductivity_high": 3.0},
+        {"conductivity": nan, "conductivity_low": 0.0, "conductivity_high": 5.0},
+        {},
+        {"conductivity": 4.0, "conductivity_low": 3.0, "conductivity_high": 5.0},
+    ]
+    (ax,) = plot_conductivity([0, 25, 50, 75], records, "inversion (%)", line=True).axes
+    known = ax.containers[0].lines[0]
+    assert known.get_xdata().tolist() == [0, 75]
+    bound = ax.containers[1].lines[0]
+    assert (bound.get_xdata().tolist(), bound.get_ydata().tolist()) == ([25], [5.0])
+    assert "mS cm$^{-1}$" in ax.get_ylabel()
+
+
+def test_nothing_determined_is_still_a_figure() -> None:
+    (ax,) = plot_conductivity([0.0, 1.0], [{}, {}], "x", line=True).axes
+    assert ax.get_xlabel() == "x"
+
+
+@given(seeds, st.integers(4, 30))
+def test_the_line_is_that_of_an_independent_fit(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, sigma = rng.random(n), rng.uniform(0.1, 1.0, n)
+    y = 2.0 * x + 1.0 + rng.normal(size=n) * sigma
+    slope, error, intercept = weighted_line(x, y, sigma)
+    theirs = odr.ODR(odr.RealData(x, y, sy=sigma), odr.unilinear, beta0=[1.0, 0.0])
+    theirs.set_job(fit_type=2)
+    fit = theirs.run()
+    assert slope == pytest.approx(fit.beta[0], abs=1e-5)
+    assert intercept == pytest.approx(fit.beta[1], abs=1e-5)
+    # The larger of the error from sigma, and that scaled by the scatter about the line.
+    from_sigma = math.sqrt(fit.cov_beta[0, 0])
+    assert error == pytest.approx(from_sigma * max(1.0, math.sqrt(fit.res_var)), rel=1e-4)
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        save(plot_msd(runs(msd), note="note"), tmp_path / folder / "msd")
+    for name in ("msd.png", "msd.svg"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -1,0 +1,285 @@
+"""The main job: a campaign from its file to the table, run again, interrupted, killed, and what it says when wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from argyase.datalake.lake import Lake
+from argyase.stages import _cli
+from argyase.stages._run import with_error
+
+CAMPAIGN = """
+[campaign]
+name = "tiny"
+[grid]
+inversion = [{inversions}]
+temperature_K = [{temperature}]
+[structures]
+a = 10.0
+[md]
+sample_ps = 0.02
+segments = [
+  {{ kind = "equilibrate", ensemble = "nvt", duration_ps = 0.2 }},
+  {{ kind = "produce", ensemble = "npt", duration_ps = {length} }},
+]
+"""
+
+
+def campaign(folder: Path, length: float = 3.0, inversions: str = "0.0, 0.5", temperature: float = 900) -> Path:
+    path = folder / "tiny.toml"
+    path.write_text(CAMPAIGN.format(length=length, inversions=inversions, temperature=temperature))
+    return path
+
+
+def argyase(*arguments: object, cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "argyase.stages._cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def files(folder: Path) -> dict[str, float]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and "catalogue" not in p.name}
+
+
+def test_the_whole_chain_and_again(tmp_path: Path) -> None:
+    file, lake_path = campaign(tmp_path), tmp_path / "lake"
+    first = argyase("run", file, "--lake", lake_path)
+    assert first.returncode == 0, first.stderr
+    assert "2 runs with LiPSCl-study: 0 in the lake, 2 to do" in first.stderr
+    rows = [line for line in first.stdout.split("\n") if "Li6PS5Cl" in line and "│" in line]
+    assert len(rows) == 2
+    assert "0 %" in rows[0]
+    assert "50 %" in rows[1]
+    assert "1.386" in rows[1]
+    assert "trust trends over inversion, not magnitudes" in " ".join(first.stdout.split())
+
+    lake = Lake(lake_path, create=False)
+    assert {s: len(lake.search(s)) for s in ("structures", "md", "msd", "conductivity", "vanhove", "hops")} == {
+        "structures": 2, "md": 2, "msd": 2, "conductivity": 2, "vanhove": 2, "hops": 2,
+    }  # fmt: skip
+    assert lake.verify() == []
+    assert lake.unfinished() == []
+    for record in lake.search("md"):
+        run = lake.open_run(record.id)
+        assert dict(run.sizes) == {"frame": 150, "atom": 52, "xyz": 3, "cell_vector": 3}
+        assert float(run.time[0]) == pytest.approx(0.02)
+        assert {"temperature", "pressure", "potential_energy", "volume", "positions", "cell"} <= set(run.data_vars)
+        assert set(run.site.values) == {"4a", "4b", "4d", "16e", "48h"}
+        assert abs(run.temperature.mean() - 900) < 200
+        assert record.provenance["argyase_version"]
+    # The conductivity of the table is that of its D, T and density, worked out again by hand.
+    cube = lake.open("conductivity").squeeze()
+    d = cube["diffusivity_high"] * 1e-4  # m^2/s
+    by_hand = 1.602176634e-19**2 * cube["number_density"] * 1e30 * d / (1.380649e-23 * cube["temperature"]) * 10
+    np.testing.assert_allclose(cube["conductivity_high"], by_hand, rtol=1e-6)
+
+    pictures = sorted(p.name for p in (tmp_path / "figures" / "tiny").iterdir())
+    stems = {"msd", "vanhove", "hops", "conductivity_inversion", "conductivity_entropy"}
+    assert {p.rpartition(".")[0] for p in pictures} == stems
+    assert all(p.endswith((".png", ".svg")) for p in pictures)
+    assert all((tmp_path / "figures" / "tiny" / p).read_bytes()[:5] in (b"\x89PNG\r", b"<?xml") for p in pictures)
+
+    before = files(lake_path)
+    second = argyase("run", file, "--lake", lake_path)
+    assert second.returncode == 0
+    assert "nothing was computed" in second.stderr
+    assert second.stdout == first.stdout
+    assert files(lake_path) == before
+
+    # One more point of the grid: only that one is computed.
+    third = argyase("run", campaign(tmp_path, inversions="0.0, 0.25, 0.5"), "--lake", lake_path)
+    assert "3 runs with LiPSCl-study: 2 in the lake, 1 to do" in third.stderr
+    assert before.items() <= files(lake_path).items()
+
+
+def test_dry_run_computes_nothing(tmp_path: Path) -> None:
+    done = argyase("run", campaign(tmp_path), "--lake", tmp_path / "lake", "--dry-run")
+    assert done.returncode == 0
+    assert "2 to do" in done.stderr
+    assert Lake(tmp_path / "lake").search("md") == []
+
+
+def test_both_doors_lead_to_the_same_run(tmp_path: Path) -> None:
+    """``argyase structures`` and ``python stages/structures.py`` with the same settings."""
+    lake, flags = tmp_path / "lake", ("--inversion", "0.25", "--seed", "4")
+    a = argyase("structures", *flags, "--lake", lake)
+    script = Path(__file__).parents[2] / "stages" / "structures.py"
+    command = [sys.executable, str(script), *flags, "--lake", str(lake)]
+    b = subprocess.run(command, cwd="/", capture_output=True, text=True)
+    assert (a.returncode, b.returncode) == (0, 0), b.stderr
+    assert a.stdout == b.stdout
+    assert a.stdout.strip() in Lake(lake)
+
+
+# ---- interruptions ----
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    # A second between checkpoints instead of twenty.
+    code = (
+        "import sys; from argyase.stages import md; md.CHECKPOINT_SECONDS = 0.3; "
+        "from argyase.stages._cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def wait_for_frames(lake: Lake, frames: int, count: int = 1) -> None:
+    deadline = time.monotonic() + 120
+    while sum(item.frames >= frames for item in lake.unfinished()) < count:
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.05)
+
+
+def structure(lake: Path) -> str:
+    done = argyase("structures", "--inversion", "0.5", "--a", "10.0", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def md_config(folder: Path, name: str, length: float) -> Path:
+    path = folder / "md.json"
+    path.write_text(f"""
+[md]
+structure = "{name}"
+temperature_K = 600
+sample_ps = 0.02
+segments = [{{ kind = "produce", ensemble = "nvt", duration_ps = {length} }}]
+""")
+    return path
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_md_goes_on_where_it_was_stopped(how: signal.Signals, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    config = md_config(tmp_path, structure(lake.path), 30.0)
+    process = start("md", "-c", config, "--lake", lake.path, "--progress", "json")
+    wait_for_frames(lake, 50)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    if how == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert "what was computed is kept, run the same command to go on" in " ".join(errors.split())
+    assert lake.search("md") == []
+    (item,) = lake.unfinished()
+    kept = item.frames
+    assert 50 <= kept < 1500
+    again = start("md", "-c", config, "--lake", lake.path, "--progress", "json")
+    output, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    events = [json.loads(line) for line in errors.split("\n") if line.startswith("{")]
+    assert events[0]["done"] == 10 * kept  # steps of the frames that were there
+    run = lake.open_run(output.split()[-1])
+    assert run.sizes["frame"] == 1500
+    np.testing.assert_allclose(np.diff(run.time), 0.02)
+    # No jump where the parts meet: an ion at 600 K moves 0.2 A in 20 fs.
+    steps = np.abs(np.diff(run["positions"].values, axis=0)).max(axis=(1, 2))
+    assert steps[kept - 2 : kept + 2].max() < 1.5 * np.sort(steps)[-20]
+    assert lake.verify() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_campaign_goes_on_where_it_was_stopped(how: signal.Signals, tmp_path: Path) -> None:
+    file, lake = campaign(tmp_path, length=30.0), Lake(tmp_path / "lake")
+    # The children keep the 20 s between checkpoints; what stops the parent makes them write one.
+    process = start("run", file, "--lake", lake.path, "--jobs", "2")
+    deadline = time.monotonic() + 60
+    while len([u for u in lake.unfinished() if u.alive]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.5)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
+    deadline = time.monotonic() + 30
+    while any(u.alive for u in lake.unfinished()):
+        assert time.monotonic() < deadline, "a child goes on without its parent"
+        time.sleep(0.05)
+    kept = {u.id: u.frames for u in lake.unfinished()}
+    assert len(kept) == 2
+    assert all(n > 0 for n in kept.values())
+    done = argyase("run", file, "--lake", lake.path, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert {r.id for r in lake.search("md")} == set(kept)
+    for record in lake.search("md"):
+        assert lake.open_run(record.id).sizes["frame"] == 1500
+    assert lake.unfinished() == []
+    assert lake.verify() == []
+
+
+def test_a_run_that_explodes_is_kept_and_named(tmp_path: Path) -> None:
+    """1800 K is beyond the potential's domain by its model card; 6000 K certainly is."""
+    file, lake = campaign(tmp_path, length=20.0, inversions="0.5", temperature=6000), Lake(tmp_path / "lake")
+    done = argyase("run", file, "--lake", lake.path)
+    assert done.returncode == 4
+    said = " ".join(done.stderr.split())
+    assert "failed Li6PS5Cl inversion 50 % 6000 K" in said
+    assert "left the domain in which it was trained" in said
+    (failed,) = lake.search("md-failed")
+    assert failed.id in said
+    assert lake.search("md") == []
+    # Again: not computed a second time, and the reason is still said.
+    start_time = time.monotonic()
+    again = argyase("run", file, "--lake", lake.path)
+    assert again.returncode == 4
+    assert f"argyase lake rm {failed.id}" in " ".join(again.stderr.split())
+    assert time.monotonic() - start_time < 60
+    assert len(lake.search("md-failed")) == 1
+
+
+# ---- what is wrong is said ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["rnu"], 2, "unknown command 'rnu'; did you mean 'run'?"),
+        (["run", "none.toml"], 2, "none.toml: no such campaign file"),
+        (["msd", "--run", "0123456789", "--lake", "none"], 3, "none: no such lake; check --lake"),
+        (["structures", "--inversion", "0.3", "--lake", "lake"], 2, "the nearest possible values are 0.25 and 0.5"),
+        (["structures", "--x", "0.5", "--lake", "lake"], 2, "need x <= inversion <= 1"),
+        (["md", "--structure", "none", "--lake", "lake"], 2, "neither a run of the lake nor a file"),
+        (["md", "--lake", "lake"], 2, "md: missing structure"),
+        (["ingest", "none.xyz", "--time-step-ps", "0.1", "--lake", "lake"], 3, "none.xyz: no such file"),
+        (["ingest", "none.xyz", "--lake", "lake"], 2, "missing time_step_ps"),
+        (["lake", "show", "ab", "--lake", "."], 3, "6 of them are enough"),
+        (["figures", "--lake", "."], 2, "no trajectory; make one with argyase run"),
+    ],
+)
+def test_wrong_commands(arguments: Sequence[str], code: int, said: str, tmp_path: Path) -> None:
+    done = argyase(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _cli.main([]) == 0
+    listed = capsys.readouterr().out
+    for name in _cli.COMMANDS:
+        assert name in listed
+        with pytest.raises(SystemExit) as caught:
+            _cli.main([name, "--help"])
+        assert caught.value.code == 0
+        assert f"usage: argyase {name}" in capsys.readouterr().out
+
+
+def test_numbers_are_printed_to_the_digits_of_their_error() -> None:
+    assert with_error({"d": 0.123456, "d_low": 0.11, "d_high": 0.135}, "d") == "0.123 (0.110 ... 0.135)"
+    assert with_error({"d": 1234.5, "d_low": 1000.0, "d_high": 1500.0}, "d") == "1234 (1000 ... 1500)"
+
+
+def test_no_unsaid_dependence_on_the_environment() -> None:
+    """Nothing of a run may hang on a variable that a user does not see."""
+    assert not [k for k in os.environ if k.startswith("ARGYASE_")]
