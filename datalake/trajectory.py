@@ -248,7 +248,7 @@ class TrajectoryWriter:
     def times(self) -> NDArray[np.float64]:
         """Times of the frames, ps."""
         start, step = self._time
-        return start + step * np.arange(self.frames)
+        return np.asarray(start + step * np.arange(self.frames), dtype=np.float64)
 
     def finish(self) -> None:
         """Write the last frames and cut the declared length to what came."""
@@ -267,16 +267,16 @@ class TrajectoryReader:
             self._group = zarr.open_group(LocalStore(path, read_only=True), mode="r")
             self._positions = _array(self._group, "positions")
             self._cell = _array(self._group, "cell")
-            attrs = dict(self._group.attrs)
+            attrs: dict[str, Any] = dict(self._group.attrs)
             self._scale = float(self._positions.attrs["scale_factor"])
-            start, step = float(attrs["time_start_ps"]), float(attrs["time_step_ps"])  # type: ignore[arg-type]
+            start, step = float(attrs["time_start_ps"]), float(attrs["time_step_ps"])
         except Exception as error:
             raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
         self._path = path
         self.n_frames, self.n_atoms = int(self._positions.shape[0]), int(self._positions.shape[1])
         self.time_step_ps = step
-        self.time: NDArray[np.float64] = start + step * np.arange(self.n_frames)
-        self.coords: dict[str, NDArray[Any]] = {k: np.array(v) for k, v in attrs["coords"].items()}  # type: ignore[union-attr]
+        self.time = np.asarray(start + step * np.arange(self.n_frames), dtype=np.float64)
+        self.coords: dict[str, NDArray[Any]] = {k: np.array(v) for k, v in attrs["coords"].items()}
 
     def positions(self, frames: slice = slice(None), atoms: Index = slice(None)) -> NDArray[np.float64]:
         """Unwrapped positions, shape (frame, atom, 3), A.
@@ -289,7 +289,7 @@ class TrajectoryReader:
         raw = self._read(self._positions, (frames, self._selection(atoms)))
         if (raw == FILL).any():
             raise CorruptRunError(f"{self._path}: positions: a shard is missing")
-        return raw * self._scale
+        return np.asarray(raw * self._scale, dtype=np.float64)
 
     def cell(self, frames: slice = slice(None)) -> NDArray[np.float64]:
         """Cell vectors as rows, shape (frame, 3, 3), A."""

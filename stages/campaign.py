@@ -28,6 +28,8 @@ from argyase.stages import _config, conductivity, figures, hops, md, msd, struct
 from argyase.stages._config import setting
 from argyase.stages._run import bars, console, guarded, out, with_error
 
+MDConfig = md.Config  # inside `Campaign`, md is the table
+
 
 @dataclass(frozen=True)
 class Header:
@@ -73,11 +75,11 @@ class Campaign:
         tables = [{**self.structure, "x": x, "inversion": y, "seed": seed} for x, y, seed in points]
         return [_config.from_mapping(structures.Config, table, "structures") for table in tables]
 
-    def dynamics(self, structure: str) -> list[md.Config]:
+    def dynamics(self, structure: str) -> list[MDConfig]:
         """The MD runs of one structure: one for each temperature and replica."""
         pairs = itertools.product(self.grid.temperature_K, self.grid.replica)
         tables = [{**self.md, "structure": structure, "temperature_K": t, "replica": r} for t, r in pairs]
-        return [_config.from_mapping(md.Config, table, "md") for table in tables]
+        return [_config.from_mapping(MDConfig, table, "md") for table in tables]
 
 
 def read_campaign(path: str) -> Campaign:
@@ -156,7 +158,7 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
 def _analyse(settings: Analysis, lake: Lake, job: Job) -> dict[str, str]:
     """All observables of one trajectory; ids by stage."""
     assert job.run_id
-    common = {"run": job.run_id, "ion": settings.ion}
+    common: dict[str, Any] = {"run": job.run_id, "ion": settings.ion}
     ids = {"md": job.run_id, "structures": lake.record(job.run_id).inputs[0]}
     ids["vanhove"] = vanhove.run(vanhove.Config(**common), lake)[0]
     ids["hops"] = hops.run(hops.Config(**common, threshold=settings.hop_threshold), lake)[0]
@@ -198,7 +200,7 @@ def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequenc
 
 def _run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
     """Run the MD jobs as processes of ``argyase md``, at most `jobs` at once; fill in `run_id` or `error`."""
-    waiting, running = list(todo), []
+    waiting, running = list(todo), list[Job]()
     with bars() as bar:
         for job in todo:
             job.bar = bar.add_task(job.label, total=None, start=False)

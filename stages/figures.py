@@ -30,7 +30,7 @@ def draw(lake: Lake, runs: Sequence[Mapping[str, str]], folder: Path, note: str 
     parameters = [lake.record(ids["md"]).parameters for ids in runs]
     labels = _labels(parameters)
     written: list[Path] = []
-    plots = {"msd": transport.plot_msd, "vanhove": transport.plot_vanhove, "hops": transport.plot_hops}
+    plots: dict[str, Any] = {"msd": transport.plot_msd, "vanhove": transport.plot_vanhove, "hops": transport.plot_hops}
     for stage, plot in plots.items():
         pairs = zip(labels, runs, strict=True)
         if data := [(label, lake.open_run(ids[stage])) for label, ids in pairs if stage in ids]:

@@ -73,6 +73,7 @@ def plot_conductivity(
     names = ("conductivity", "conductivity_low", "conductivity_high")
     value, low, high = (np.array([r.get(n, math.nan) for r in runs], dtype=float) for n in names)
     labels = np.array(groups if groups is not None else [""] * len(x))
+    arrow = 0.07 * np.max(high[np.isfinite(high)], initial=0.0)
     with style():
         figure = new_figure()
         ax = figure.subplots()
@@ -85,18 +86,18 @@ def plot_conductivity(
             )  # fmt: skip
             bounded = np.flatnonzero((labels == label) & ~np.isfinite(value) & np.isfinite(high))
             ax.errorbar(
-                x[bounded], high[bounded], 0.07 * np.nanmax(high), uplims=True, fmt="_", elinewidth=0.8,
+                x[bounded], high[bounded], arrow, uplims=True, fmt="_", elinewidth=0.8,
                 color=COLOURS[n % len(COLOURS)],
             )  # fmt: skip
         known = np.isfinite(value)
-        if line and np.ptp(x[known]) > 0 and known.sum() > 2:
+        if line and known.sum() > 2 and np.ptp(x[known]) > 0:
             slope, error, intercept = weighted_line(x[known], value[known], (high - low)[known] / 4)
             ends = np.array([x[known].min(), x[known].max()])
             text = f"slope {slope:.3g} ± {error:.2g} mS/cm (standard error)"
             ax.plot(ends, intercept + slope * ends, "--", color="0.4", lw=0.8, label=text)
         ax.set(xlabel=xlabel, ylabel="Li$^+$ conductivity (mS cm$^{-1}$)")
         ax.set_ylim(bottom=0)
-        if any(labels) or line:
+        if ax.get_legend_handles_labels()[1]:
             ax.legend()
         footnote(figure, note)
     return figure

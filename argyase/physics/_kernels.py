@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-jit = numba.njit(cache=True, nogil=True)
+jit: Any = numba.njit(cache=True, nogil=True)
 
 
 @jit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -57,12 +59,13 @@ def hops(paths: NDArray[np.float64], time_step: float, threshold: float = 3.0) -
     up = beyond[1:] & ~beyond[:-1]
     ever = np.maximum.accumulate(beyond, axis=0).sum(axis=1)
     per_block = [part.sum() / (ions * len(part) * time_step * 1e-3) for part in np.array_split(up, _BLOCKS)]
+    rate: dict[str, Any] = {**blocks(np.array(per_block)).variables("crossing_rate", floor=0.0)}
     return HOPS.dataset(
         time=time_step * np.arange(frames),
         ever_beyond=ever[-1],
         end_beyond=beyond[-1].sum(),
         crossings=up.sum(),
-        **blocks(np.array(per_block)).variables("crossing_rate", floor=0.0),
+        **rate,
         cumulative_ever=ever,
         threshold=threshold,
         ions=ions,

@@ -64,7 +64,7 @@ def mean_squared_displacement(paths: NDArray[np.float64]) -> NDArray[np.float64]
     both = (total[-1] - total[:frames]) + total[origins]
     msd = (both - 2 * correlation) / (origins[:, None] * ions)
     msd[0] = 0.0
-    return np.maximum(msd, 0.0)
+    return np.asarray(np.maximum(msd, 0.0))
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,8 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
         upper = found.interval[1]
         still = ""
         if fall.value > found.stderr:
-            part = fall.value / (found.value + fall.value)
-            still = (
-                f" (at lags up to {last * time_step:g} ps the slope of the MSD still falls, by {part:.0%} of itself)"
-            )
+            by = fall.value / (found.value + fall.value)
+            still = f" (up to a lag of {last * time_step:g} ps the slope of the MSD still falls, by {by:.0%})"
         raise StatisticsError(
             f"no diffusion beyond the error bar in {length:g} ps{still}: D is at most "
             f"{upper * A2_PER_PS_TO_CM2_PER_S:.2g} cm2/s (95 %). Run longer, hotter, or in a larger cell",

@@ -24,7 +24,7 @@ def wrap(positions: ArrayLike, cells: ArrayLike) -> NDArray[np.float64]:
         Cell vectors as rows, shape (frame, 3, 3), A.
     """
     r, h = np.asarray(positions, dtype=float), np.asarray(cells, dtype=float)
-    return (r @ np.linalg.inv(h) % 1.0) @ h
+    return np.asarray((r @ np.linalg.inv(h) % 1.0) @ h)
 
 
 def unwrap(positions: ArrayLike, cells: ArrayLike) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ def in_mean_cell(positions: ArrayLike, cells: ArrayLike) -> NDArray[np.float64]:
         Shape (frame, 3, 3), A.
     """
     r, h = np.asarray(positions, dtype=float), np.asarray(cells, dtype=float)
-    return (r @ np.linalg.inv(h)) @ h.mean(axis=0)
+    return np.asarray((r @ np.linalg.inv(h)) @ h.mean(axis=0))
 
 
 def diffusing_paths(

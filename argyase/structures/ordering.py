@@ -121,12 +121,12 @@ def decorrelate(
     n = len(s4a)
     pairs = _neighbour_pairs(s4a, s4d, shape)
     # Sum over the pairs of class k that contain a site = (table of class k) @ value.
-    tables = np.zeros((len(pairs), 2 * n, 2 * n), dtype=np.int8) if n <= 256 else None
-    if tables is None:
+    if n > 256:
         raise StructureError(f"decoration = 'quasirandom': {n} sites of a kind; at most 256 (4x4x4 cells)")
-    for k, (i, j) in enumerate(pairs):
-        np.add.at(tables, (k, i, j), 1)
-        np.add.at(tables, (k, j, i), 1)
+    tables = np.zeros((len(pairs), 2 * n, 2 * n), dtype=np.int8)
+    for table, (i, j) in zip(tables, pairs, strict=True):
+        np.add.at(table, (i, j), 1)
+        np.add.at(table, (j, i), 1)
     counts = np.array([len(i) for i, _ in pairs])
     sums = np.array([np.sum(value[i] * value[j]) for i, j in pairs])
     sublattices = [s for s in (np.arange(n), np.arange(n, 2 * n)) if 0 < mask[s].sum() < n]
