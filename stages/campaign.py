@@ -232,7 +232,9 @@ def _run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
 
 
 def _start(job: Job, lake: Lake) -> None:
-    command = [sys.executable, "-m", "argyase.stages.md", "-c", "-", "--lake", str(lake.path), "--progress", "json"]
+    # -P: the folder we are in may be a checkout, whose argyase/ is not the installed package.
+    python = [sys.executable, "-P", "-m"]
+    command = [*python, "argyase.stages.md", "-c", "-", "--lake", str(lake.path), "--progress", "json"]
     pipe = subprocess.PIPE
     # One thread each: as many processes run as there are cores.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

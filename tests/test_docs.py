@@ -4,13 +4,10 @@ import doctest
 import importlib
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
+from rooms import MODULES, ROOT
 
-from tests.test_architecture import MODULES
-
-ROOT = Path(__file__).parents[1]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 WITH_EXAMPLES = sorted(m for m, path in MODULES.items() if ">>>" in path.read_text())
 

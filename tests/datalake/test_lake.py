@@ -1,7 +1,6 @@
 """The lake: names, publication, search, concurrency, damage."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from numbers_lake import NUMBERS, numbers, publish
 
 from argyase.datalake.errors import (
     CorruptRunError,
@@ -27,23 +27,7 @@ from argyase.datalake.errors import (
 )
 from argyase.datalake.identity import canonical, run_id
 from argyase.datalake.lake import Lake
-from argyase.schemas import CONDUCTIVITY, Schema, Variable
-
-NUMBERS = Schema(
-    "numbers",
-    1,
-    {"curve": Variable(("lag",), "ps", "a curve"), "value": Variable((), "K", "a number")},
-    {"lag": Variable(("lag",), "ps", "lag")},
-)
-
-
-def numbers(value: float = 1.0) -> xr.Dataset:
-    return NUMBERS.dataset(curve=np.arange(5.0) * value, value=value, lag=np.arange(5.0))
-
-
-def publish(lake: Lake, value: float = 1.0, **parameters: Any) -> str:
-    return lake.publish("numbers", {"x": 0.5, **parameters}, numbers(value), schema=NUMBERS)
-
+from argyase.schemas import CONDUCTIVITY
 
 # ---- names ----
 
@@ -266,29 +250,42 @@ except DatalakeError as error:
 # ---- others at the same time ----
 
 
-def _race(path: Path, barrier: Any, results: Any) -> None:
-    lake = Lake(path)
-    barrier.wait()
-    try:
-        results.put(publish(lake, float(os.getpid())))
-    except RunningElsewhereError:
-        results.put("told")
+_RACE = """
+import os, sys, time
+from argyase.datalake.errors import RunningElsewhereError
+from argyase.datalake.lake import Lake
+from numbers_lake import publish
+lake = Lake(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    print(publish(lake, float(os.getpid())))
+except RunningElsewhereError:
+    print("told")
+"""
+
+
+def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, cwd="/", env=environment, text=True, stdout=subprocess.PIPE, **options)
 
 
 def test_many_publish_the_same_run_at_once(tmp_path: Path) -> None:
     """One wins; the others are told, or keep the winner's. Whatever happens, there is one whole run."""
-    context = multiprocessing.get_context("spawn")
     for round_ in range(3):
         path = tmp_path / str(round_)
         Lake(path)
-        barrier, results = context.Barrier(4), context.Queue()
-        processes = [context.Process(target=_race, args=(path, barrier, results)) for _ in range(4)]
+        processes = [python(_RACE, path, stdin=subprocess.PIPE) for _ in range(4)]
         for p in processes:
-            p.start()
-        got = [results.get(timeout=120) for _ in processes]
+            assert p.stdout is not None
+            assert p.stdout.readline() == "ready\n"
         for p in processes:
-            p.join()
-        names = {g for g in got if g != "told"}
+            assert p.stdin is not None
+            p.stdin.write("go\n")
+            p.stdin.flush()
+        got = [p.communicate(timeout=120)[0].strip() for p in processes]
+        names = set(got) - {"told"}
         assert len(names) == 1
         lake = Lake(path)
         assert [r.id for r in lake.search()] == list(names)
@@ -311,9 +308,7 @@ with Lake(sys.argv[1]).begin("numbers", {"x": 1}) as attempt:
 
 def test_a_run_has_one_living_writer_and_outlives_it(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(tmp_path), "7"], cwd="/", stdout=subprocess.PIPE, text=True
-    )
+    process = python(_HOLD, tmp_path, 7)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     (item,) = lake.unfinished()
@@ -342,11 +337,10 @@ def test_readers_see_whole_runs_only(tmp_path: Path) -> None:
     script = """
 import sys
 from argyase.datalake.lake import Lake
-from tests.datalake.test_lake import publish
+from numbers_lake import publish
 for n in range(30): publish(Lake(sys.argv[1]), 1.0 + n, seed=n)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd="/", env=environment)
+    process = python(script, tmp_path)
     lake, seen = Lake(tmp_path), 0
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:

@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import seeds
 
 from argyase.datalake.errors import CorruptRunError, SchemaError
 from argyase.datalake.trajectory import SCALE, TrajectoryReader, TrajectoryWriter
-from tests.strategies import seeds
 
 
 def writer(folder: Path, atoms: int = 3, frames: int = 20, **changes: Any) -> TrajectoryWriter:

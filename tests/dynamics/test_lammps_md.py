@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
+from strategies import rotation
 
 from argyase.dynamics.lammps_md import Frame, LammpsMD, LammpsSettings
 from argyase.dynamics.protocols import Segment
@@ -18,7 +19,6 @@ from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.structures.argyrodite import argyrodite
 from argyase.units import EV_PER_A3_TO_GPA
-from tests.strategies import rotation
 
 POTENTIAL = find_potential("LiPSCl-study")
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io.vasp import write_vasp_xdatcar
+from strategies import DATA
 
 from argyase.dynamics.readers import RawFrame, guess_format, read_frames
 from argyase.errors import ConfigError, TrajectoryError
 from argyase.potentials.lammps_plugin import create_lammps
 from argyase.structures.argyrodite import argyrodite
-from tests.strategies import DATA
 
 DIGITS = 2e-6
 """ASE writes the cell of an XDATCAR with 6 decimals, and fractional coordinates with 8."""

@@ -8,14 +8,14 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import seeds
+from walks import brownian
 
 from argyase.figures.style import save
 from argyase.figures.transport import plot_conductivity, plot_hops, plot_msd, plot_vanhove, weighted_line
 from argyase.physics.hops import hops
 from argyase.physics.msd import msd
 from argyase.physics.vanhove import van_hove_self
-from tests.strategies import seeds
-from tests.walks import brownian
 
 
 def runs(make: object) -> list[tuple[str, xr.Dataset]]:

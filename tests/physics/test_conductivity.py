@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import constants
+from walks import brownian
 
 from argyase.errors import StatisticsError
 from argyase.physics.conductivity import conductivity, nernst_einstein
 from argyase.physics.msd import msd
-from tests.walks import brownian
 
 
 def test_by_hand_in_si_units() -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import seeds
+from walks import brownian
 
 from argyase.errors import TrajectoryError
 from argyase.physics.hops import hops
-from tests.strategies import seeds
-from tests.walks import brownian
 
 
 def along_x(*paths: list[float]) -> np.ndarray:

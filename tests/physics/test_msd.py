@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import DATA, seeds
+from walks import WALKS, brownian, caged
 
 from argyase.errors import StatisticsError, TrajectoryError
 from argyase.physics.msd import diffusivity, mean_squared_displacement, msd
 from argyase.physics.statistics import mean_of_series
-from tests.strategies import DATA, seeds
-from tests.walks import WALKS, brownian, caged
 
 
 def naive(paths: np.ndarray) -> np.ndarray:

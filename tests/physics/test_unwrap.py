@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import seeds
 
 from argyase.errors import TrajectoryError
 from argyase.physics.unwrap import check_unwrapped, diffusing_paths, in_mean_cell, unwrap, wrap
-from tests.strategies import seeds
 
 
 def breathing(rng: np.random.Generator, frames: int, atoms: int) -> tuple[np.ndarray, np.ndarray]:

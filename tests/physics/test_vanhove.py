@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from strategies import seeds
+from walks import brownian
 
 from argyase.errors import TrajectoryError
 from argyase.physics.vanhove import default_lags, van_hove_self
-from tests.strategies import seeds
-from tests.walks import brownian
 
 
 @given(seeds, st.integers(2, 60), st.integers(1, 8), st.floats(0.05, 0.5), st.floats(1.0, 15.0), st.integers(1, 4))

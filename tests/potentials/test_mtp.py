@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import mtp_reference
 import numpy as np
 import pytest
 from ase import Atoms
@@ -19,13 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from motep.calculator import MTP as MotepMTP
 from motep.io.mlip.mtp import read_mtp as motep_read_mtp
+from strategies import DATA, SPECIES, mlip_potential, random_atoms, random_potential, rotation, seeds
 
 from argyase.errors import CalculatorError, ConfigError, PotentialFileError
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, write_mtp
-from tests.potentials import mtp_reference
-from tests.strategies import DATA, SPECIES, mlip_potential, random_atoms, random_potential, rotation, seeds
 
 LEVELS = range(2, 18, 2)
 
@@ -226,7 +226,7 @@ def test_forces_and_stress_are_derivatives_of_the_energy(seed: int) -> None:
 _SCRIPT = """
 import json, sys
 import numpy as np
-from tests.strategies import SPECIES, random_atoms, random_potential
+from strategies import SPECIES, random_atoms, random_potential
 from argyase.potentials.mtp import MTP
 out = []
 for level in (2, 8, 10, 12, 16):
@@ -241,7 +241,7 @@ print(json.dumps([calculator._kernel.isa, out]))
 
 
 def _in_process_with(isa: str) -> tuple[str, list[list[list[float]]]]:
-    environment = {**os.environ, "ARGYASE_MTP_ISA": isa, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "ARGYASE_MTP_ISA": isa, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", _SCRIPT]
     # Not from the source tree: there the package has no compiled parts.
     done = subprocess.run(command, env=environment, cwd="/", check=True, capture_output=True, text=True)

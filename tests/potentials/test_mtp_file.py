@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from motep.io.mlip.mtp import read_mtp as motep_read_mtp
+from strategies import SPECIES, mlip_potential, random_atoms, random_potential, seeds
 
 from argyase.errors import PotentialFileError
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import format_mtp, parse_mtp, read_mtp, write_mtp
-from tests.strategies import SPECIES, mlip_potential, random_atoms, random_potential, seeds
 
 TEXT = format_mtp(random_potential(6, 2, np.random.default_rng(0)))
 

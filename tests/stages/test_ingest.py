@@ -6,13 +6,13 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from strategies import DATA
 
 from argyase.datalake.lake import Lake
 from argyase.dynamics.readers import read_frames
 from argyase.physics.unwrap import unwrap
 from argyase.stages import _cli
 from argyase.structures.argyrodite import argyrodite
-from tests.strategies import DATA
 
 XDATCAR = DATA / "trajectories" / "kinisi_example_XDATCAR.gz"
 
