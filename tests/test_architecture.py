@@ -83,5 +83,7 @@ def test_no_cycles() -> None:
 )
 def test_imports_stay_cheap(statement: str, unwanted: set[str]) -> None:
     code = f"{statement}; import sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
     assert not unwanted & set(loaded)
