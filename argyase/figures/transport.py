@@ -65,7 +65,8 @@ def plot_conductivity(
     groups
         Label of the series that each run belongs to.
     line
-        Draw a weighted straight line through all points, with the standard error of its slope.
+        Draw a weighted straight line through the points that are determined, if they are at three places or more,
+        with the standard error of its slope.
     note
         Printed small under the figure.
     """
@@ -90,10 +91,10 @@ def plot_conductivity(
                 color=COLOURS[n % len(COLOURS)],
             )  # fmt: skip
         known = np.isfinite(value)
-        if line and known.sum() > 2 and np.ptp(x[known]) > 0:
+        if line and len(np.unique(x[known])) > 2:
             slope, error, intercept = weighted_line(x[known], value[known], (high - low)[known] / 4)
             ends = np.array([x[known].min(), x[known].max()])
-            text = f"slope {slope:.3g} ± {error:.2g} mS/cm (standard error)"
+            text = f"slope {slope:.3g} ± {float(f'{error:.2g}'):g} mS/cm (standard error)"
             ax.plot(ends, intercept + slope * ends, "--", color="0.4", lw=0.8, label=text)
         ax.set(xlabel=xlabel, ylabel="Li$^+$ conductivity (mS cm$^{-1}$)")
         ax.set_ylim(bottom=0)
