@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 
-def fsync_directory(path: Path) -> None:
-    """Make the entries of a directory durable."""
+def fsync(path: str | Path) -> None:
+    """Make a file, or the entries of a directory, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -22,12 +22,8 @@ def fsync_tree(path: Path) -> None:
     """Make every file and directory below `path` durable."""
     for folder, _, names in os.walk(path):
         for name in names:
-            handle = os.open(os.path.join(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        fsync_directory(Path(folder))
+            fsync(os.path.join(folder, name))
+        fsync(folder)
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
@@ -38,7 +34,7 @@ def replace_bytes(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, path)
-    fsync_directory(path.parent)
+    fsync(path.parent)
 
 
 def replace_json(path: Path, content: Any) -> None:

@@ -30,7 +30,7 @@ import xarray as xr
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
-from argyase.datalake.files import fsync_directory, fsync_tree, replace_json, sha256
+from argyase.datalake.files import fsync, fsync_tree, replace_json, sha256
 from argyase.datalake.identity import canonical, run_id
 from argyase.datalake.schema import Schema, validate
 from argyase.datalake.trajectory import TrajectoryReader, TrajectoryWriter, read_progress
@@ -438,7 +438,7 @@ class Attempt:
             log.info("%s: published by another process first; this one is discarded", name)
             shutil.rmtree(self.path)
             return name
-        fsync_directory(target.parent)
+        fsync(target.parent)
         # Only now: a kill before the rename must leave all that a resume needs.
         for path in target.iterdir():
             if _SCRATCH.fullmatch(path.name):

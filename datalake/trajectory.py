@@ -22,7 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
 from zarr.storage import LocalStore
 
 from argyase.datalake.errors import CorruptRunError, SchemaError
-from argyase.datalake.files import fsync_directory, replace_json
+from argyase.datalake.files import fsync, replace_json
 
 SCALE = 1e-4
 """Angstrom per unit of the stored integers: a thousandth of the thermal motion."""
@@ -212,9 +212,9 @@ class TrajectoryWriter:
             for path in (self._path / name).rglob("c.*"):
                 # The shards before the last are durable since the checkpoint before.
                 if int(path.name.split(".")[1]) >= shard - 2:
-                    _fsync(path)
+                    fsync(path)
             for folder in {p.parent for p in (self._path / name).rglob("c.*")}:
-                fsync_directory(folder)
+                fsync(folder)
         tail = ""
         if self._buffer or self._scalars:
             tail = f"tail.{self.frames}.npz"
@@ -329,11 +329,3 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
 
 def _array(group: zarr.Group, name: str) -> Any:
     return group[name]
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,13 +1,13 @@
 """MSD against loops and exact motion; the error bar of D against what many runs show."""
 
-import gzip
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DATA, seeds
+from kinisi_example import XDATCAR, direct_msd
+from strategies import seeds
 from walks import WALKS, brownian, caged
 
 from argyase.errors import StatisticsError, TrajectoryError
@@ -39,38 +39,16 @@ def test_straight_motion(seed: int, frames: int) -> None:
 
 
 def test_a_published_trajectory_by_a_direct_loop() -> None:
-    """140 frames of Li6PS5Cl by VASP: nothing here is read or computed by argyase but the last line."""
+    """140 frames of Li6PS5Cl by VASP."""
     from argyase.dynamics.readers import read_frames
     from argyase.physics.unwrap import diffusing_paths, unwrap
 
-    path = DATA / "trajectories" / "kinisi_example_XDATCAR.gz"
-    lines = gzip.decompress(path.read_bytes()).decode().split("\n")
-    cell = np.array([line.split() for line in lines[2:5]], dtype=float) * float(lines[1])
-    species = np.repeat(lines[5].split(), [int(n) for n in lines[6].split()])
-    starts = [k + 1 for k, line in enumerate(lines) if line.startswith("Direct")]
-    wrapped = np.array([[line.split() for line in lines[k : k + len(species)]] for k in starts], dtype=float)
-    paths = wrapped.copy()
-    for t in range(1, len(paths)):
-        step = wrapped[t] - wrapped[t - 1]
-        paths[t] = paths[t - 1] + (step - np.round(step))
-    paths = paths @ cell
-    lithium = species == "Li"
-    for t in range(len(paths) - 1, -1, -1):
-        paths[t] -= (paths[t, ~lithium] - paths[0, ~lithium]).mean(axis=0)
-    paths = paths[:, lithium]
-    direct = np.zeros(len(paths))
-    for lag in range(1, len(paths)):
-        total = 0.0
-        for t in range(len(paths) - lag):
-            total += float(((paths[t + lag] - paths[t]) ** 2).sum())
-        direct[lag] = total / ((len(paths) - lag) * lithium.sum())
-
-    frames = list(read_frames(path))
+    frames = list(read_frames(XDATCAR))
     cells = np.array([f.cell for f in frames])
     ours = mean_squared_displacement(
         diffusing_paths(unwrap(np.array([f.positions for f in frames]), cells), cells, frames[0].species)
     ).sum(axis=1)
-    np.testing.assert_allclose(ours, direct, atol=1e-9)
+    np.testing.assert_allclose(ours, direct_msd(), atol=1e-9)
 
 
 # ---- error bars ----
