@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -22,7 +23,7 @@ import argyase
 from argyase.datalake import provenance
 from argyase.datalake.errors import DatalakeError
 from argyase.datalake.lake import Lake, RunRecord
-from argyase.errors import ArgyaseError
+from argyase.errors import ArgyaseError, ConfigError
 from argyase.stages import _config
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ def stage_main(
     args = parser.parse_args(argv)
 
     def body() -> int:
+        _refuse_ranks()
         settings = _config.resolve(config, args, stage)
         with progress(args.progress, stage) as report:
             lake = Lake(args.lake, create=create)
@@ -76,9 +78,21 @@ def stage_main(
     return guarded(body)
 
 
+def _refuse_ranks() -> None:
+    """Several copies of a stage under one mpiexec would wait for each other for ever."""
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        if os.environ.get(name, "1") not in ("", "1"):
+            raise ConfigError(
+                f"started on {os.environ[name]} MPI ranks ({name}): a stage is one process; start it without mpiexec, "
+                "and many of them with argyase run --jobs"
+            )
+
+
 def guarded(body: Callable[[], int]) -> int:
     """Run `body`; print errors of our own as one paragraph and turn them into exit codes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # A damaged shard is our error to report; the other reads that zarr gives up with it are not.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         return body()
     except (ArgyaseError, DatalakeError) as error:

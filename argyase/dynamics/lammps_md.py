@@ -228,8 +228,8 @@ class LammpsMD:
 
     def _when(self) -> str:
         ps = (self.step - self._production) * self._settings.timestep_fs * 1e-3
-        part = "production" if ps >= 0 else "heating or equilibration"
-        return f"step {self.step} ({ps:.2f} ps after the start of production, {part})"
+        part = "into production" if ps >= 0 else "before production, in heating or equilibration"
+        return f"step {self.step} ({abs(ps):.2f} ps {part})"
 
     def _frame(self) -> Frame:
         lmp, s = self._lmp, self._settings

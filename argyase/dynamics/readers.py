@@ -7,6 +7,7 @@ chemfiles.
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import importlib
 import logging
@@ -173,6 +174,7 @@ class _Lines:
             raise self.wrong(str(error)) from None
 
 
+@functools.cache  # said once, however often the file is read
 def _cut(path: Path, frames: int) -> None:
     log.warning("%s: the frame after frame %d is cut short and left out", path, frames - 1)
 

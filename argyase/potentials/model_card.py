@@ -53,9 +53,9 @@ def find_potential(name: str, species: Sequence[str] | None = None) -> Potential
     Raises
     ------
     ConfigError
-        If the species are needed and not given, or differ from the card's.
+        If the species are needed and not given, differ from the card's, or are not as many as the file's.
     PotentialFileError
-        If there is no such file or shipped potential.
+        If there is no such file or shipped potential, or it cannot be read.
     """
     path = Path(name) if name.endswith(".mtp") else _data() / f"{name}.mtp"
     if not path.is_file():
@@ -72,6 +72,10 @@ def find_potential(name: str, species: Sequence[str] | None = None) -> Potential
             f"potential {name}: an .mtp file does not name its species; give them in the file's order, "
             'e.g. species = ["Li", "P", "S", "Cl"]'
         )
+    from argyase.potentials.mtp_file import read_mtp
+
+    if (count := read_mtp(path).species_count) != len(given or known):
+        raise ConfigError(f"species = {list(given or known)}: the potential {path} has {count} species")
     return Potential(card.get("name", path.stem), path.resolve(), given or known, card.get("warning", ""), card)
 
 

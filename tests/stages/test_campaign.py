@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -262,6 +263,35 @@ def test_wrong_commands(arguments: Sequence[str], code: int, said: str, tmp_path
     assert done.returncode == code
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_a_broken_potential(tmp_path: Path) -> None:
+    name = structure(tmp_path / "lake")
+    whole = (Path(__file__).parents[2] / "argyase" / "data" / "LiPSCl-study.mtp").read_text()
+    (tmp_path / "cut.mtp").write_text(whole[:400])
+    (tmp_path / "whole.mtp").write_text(whole)
+    common = ("md", "--structure", name, "--lake", tmp_path / "lake", "--potential")
+    done = argyase(*common, tmp_path / "cut.mtp", "--species", "Li", "P", "S", "Cl")
+    assert done.returncode == 3
+    assert "cut.mtp, line 14: radial_coeffs: expected a list in braces" in " ".join(done.stderr.split())
+    done = argyase(*common, tmp_path / "whole.mtp", "--species", "Li", "P")
+    assert done.returncode == 2
+    assert "has 4 species" in " ".join(done.stderr.split())
+    done = argyase(*common, tmp_path / "whole.mtp")
+    assert done.returncode == 2
+    assert "does not name its species; give them in the file's order" in " ".join(done.stderr.split())
+
+
+def test_under_mpiexec(tmp_path: Path) -> None:
+    """Two copies of a stage would wait for each other for ever."""
+    name = structure(tmp_path / "lake")
+    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    command = [str(launcher), "-n", "2", sys.executable, "-m", "argyase.stages._cli", "md", "--structure", name]
+    done = subprocess.run(
+        [*command, "--lake", str(tmp_path / "lake")], cwd="/", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "started on 2 MPI ranks" in " ".join(done.stderr.split())
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
