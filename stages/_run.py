@@ -28,8 +28,8 @@ from argyase.stages import _config
 
 T = TypeVar("T")
 console = Console(stderr=True)
-# A table in a file or a pipe must not be cut to 80 columns.
-out = Console() if sys.stdout.isatty() else Console(width=140)
+# A table must not be cut: not to the 80 columns of a pipe, and not to those of a narrow terminal, which wraps it.
+out = Console(width=max(Console().width, 120) if sys.stdout.isatty() else 140)
 
 
 class Report(Protocol):
