@@ -1,3 +1,3 @@
 #define ARGYASE_ISA avx512
-#define ARGYASE_LANES 8
+#define ARGYASE_BYTES 64
 #include "mtp_simd.inc"

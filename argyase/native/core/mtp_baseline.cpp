@@ -1,3 +1,3 @@
 #define ARGYASE_ISA baseline
-#define ARGYASE_LANES 2
+#define ARGYASE_BYTES 16
 #include "mtp_simd.inc"

@@ -29,6 +29,11 @@ static constexpr Powers powers(int index) {
   return {degree - below, below - left, left};
 }
 
+// On the unit sphere z^2 = 1 - x^2 - y^2: monomials with c = 0 or 1 are enough, 2k + 1 of degree k, (R + 1)^2
+// in all. Numbered by degree, then c, then rising b.
+static constexpr int reduced(int rank) { return (rank + 1) * (rank + 1); }
+static constexpr int reduced(int degree, int b, int c) { return degree * degree + (c ? degree + 1 : 0) + b; }
+
 struct Product {
   int a, b, c;
   double factor;
@@ -39,43 +44,66 @@ struct Scalar {
   double weight;
 };
 
-// One atom of a batch: raw pointers into its Neighbours, and its part of the workspace.
-struct View {
-  int species, stride;
-  const int *begin, *end;
-  const double *x, *y, *z, *r2;
-  double *gx, *gy, *gz, *scratch;
+// M[target] = M[lower] - M[xx] - M[yy], because z^2 = 1 - x^2 - y^2.
+struct Fold {
+  int target, lower, xx, yy;
 };
 
+// One atom of a batch: raw pointers into its Neighbours, and its part of the workspace.
+template <class T>
+struct View {
+  int species, stride, count;
+  const int* begin;
+  const T *x, *y, *z, *r2;
+  T *gx, *gy, *gz, *rows;
+};
+
+template <class T>
 struct Batch {
   int n;
-  View atom[kBatch];
-  double *energy, *moments, *adjoint, *row, *tables;
+  View<T> atom[kBatch];
+  double *energy, *moments, *adjoint, *dense;
+  T *coefficients, *tables;
 };
 
-using Run = void (*)(const Kernel::Impl&, const Batch&);
+template <class T>
+using Run = void (*)(const Kernel::Impl&, const Batch<T>&);
 
 // A kernel for one set of basic moments: all monomials up to rank[mu]; mus = 0 for the one steered by tables.
 struct Selection {
-  Run run;
+  Run<double> run;
+  Run<float> run_single;
   int rank[5];
   int mus = 0;
+};
+
+// Coefficients of f_mu = (r_c - r)^2 sum_b c_b T_b(xi) and of the derivative of that sum,
+// (species, species, basis, mu).
+template <class T>
+struct Radial {
+  std::vector<T> value, slope;
 };
 
 struct Kernel::Impl {
   Potential potential;
   std::vector<int> rank;    // highest degree of the dense moments of each mu, -1 for none
   std::vector<int> offset;  // where the moments of a mu begin in the dense layout (mu, monomial)
-  int dense = 0, top_rank = -1, basic = 0, moments = 0;
-  std::vector<int> dense_of;   // dense place of each basic moment of the file
-  std::vector<double> radial;  // (species, species, mu, basis), times scaling
+  int dense = 0, top_rank = -1, basic = 0, moments = 0, sums = 0;
+  std::vector<int> dense_of;  // dense place of each basic moment of the file
+  Radial<double> radial;
+  Radial<float> radial_single;
   std::vector<Product> products;
   std::vector<Scalar> scalars;
+  // The sums over neighbours that a kernel with fixed ranks makes: their dense places; those that follow from
+  // them; what turns an adjoint into a component of the symmetric tensor, and that into one of its gradient.
+  std::vector<int> sum_of;
+  std::vector<Fold> folds;
+  std::vector<double> tensor, degree;
   // For the kernel steered by tables: monomial m = monomial parent[m] times component axis[m] of the unit
   // vector; each lower monomial l is the derivative of the monomials up[3 l + xyz], with that factor.
   std::vector<int> parent, axis, up;
   std::vector<double> factor;
-  Run run = nullptr;
+  Selection selection;
   const char* isa = nullptr;
 };
 

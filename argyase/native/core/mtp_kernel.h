@@ -3,24 +3,41 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "mtp_potential.h"
 
 namespace argyase {
 
-// Neighbours of one atom within the cutoff, sorted by species. Filled by the caller, padded by the kernel.
+constexpr int kLine = 64;  // bytes: a cache line, and the widest vector
+
+template <class T>
+struct Aligned {
+  using value_type = T;
+  Aligned() = default;
+  template <class U>
+  explicit Aligned(const Aligned<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(kLine))); }
+  void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(kLine)); }
+  bool operator==(const Aligned&) const { return true; }
+};
+template <class T>
+using Array = std::vector<T, Aligned<T>>;
+
+// Neighbours of one atom within the cutoff, sorted by species. Filled by the caller; T is the type of the
+// arithmetic, double or float.
+template <class T>
 struct Neighbours {
-  // Room for the padding of every species block to the widest vector.
-  static constexpr int kPad = 8;
+  // Room behind the last neighbour that the kernel fills with padding: less than two of the widest vectors.
+  static constexpr int kPad = 2 * kLine / sizeof(float);
 
   void reserve(int count, int species);
 
-  std::vector<double> x, y, z, r2;  // r_j - r_i, A; |r_j - r_i|^2
-  std::vector<int> tag;             // the caller's own number of the neighbour; -1 marks padding
-  std::vector<int> begin;           // (species + 1): where the block of a species begins, multiples of kPad
-  std::vector<int> end;             // (species): where it ends, without padding
-  std::vector<double> gx, gy, gz;   // out: dE_i / d(r_j - r_i), eV/A
+  Array<T> x, y, z, r2;    // r_j - r_i, A; |r_j - r_i|^2
+  std::vector<int> tag;    // the caller's own number of the neighbour
+  std::vector<int> begin;  // (species + 1): where the neighbours of a species begin; the last is their number
+  Array<T> gx, gy, gz;     // out: dE_i / d(r_j - r_i), eV/A
 };
 
 constexpr int kBatch = 8;  // atoms whose tensor products are computed together, one in each lane
@@ -41,8 +58,11 @@ class Kernel {
 
   std::unique_ptr<Workspace> workspace() const;
 
-  // For n <= kBatch atoms: species[k] and neighbours[k] in; energy[k] (eV) and neighbours[k].g out.
-  void compute(Workspace& work, int n, const int* species, Neighbours* neighbours, double* energy) const;
+  // For n <= kBatch atoms: species[k] and neighbours[k] in; energy[k] (eV) and neighbours[k].g out. With
+  // float, the work on each neighbour is done in single precision, the tensor products and energies in
+  // double.
+  template <class T>
+  void compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours, double* energy) const;
 
   struct Impl;
 
@@ -52,11 +72,12 @@ class Kernel {
 
 class Workspace {
  public:
-  std::vector<double> radial;   // per atom of the batch: f_mu and f_mu' of each neighbour
-  std::vector<double> moments;  // (moment, lane)
-  std::vector<double> adjoint;  // (moment, lane)
-  std::vector<double> row;      // dense moments of one atom
-  std::vector<double> tables;   // monomials, weights and sums of the kernel that is steered by tables
+  Array<double> rows;     // per atom of the batch: unit vector, 1/r, f_mu and f_mu' of each neighbour
+  Array<double> moments;  // (moment, lane)
+  Array<double> adjoint;  // (moment, lane)
+  Array<double> dense;    // (monomial, lane): dense moments, then their adjoints
+  Array<double> tables;   // monomials, weights and sums of the kernel that is steered by tables
+  Array<double> coefficients;
 };
 
 }  // namespace argyase

@@ -133,7 +133,7 @@ void PairMTP::compute(int eflag, int vflag) {
       segment_.size() != static_cast<size_t>(list->inum) * (kernel_->species_count() + 1))
     sort_neighbours();
 
-  const int kinds = kernel_->species_count(), pad = argyase::Neighbours::kPad;
+  const int kinds = kernel_->species_count();
   const double cutoff2 = kernel_->cutoff() * kernel_->cutoff();
   double **x = atom->x, **f = atom->f;
   const int* type = atom->type;
@@ -144,7 +144,7 @@ void PairMTP::compute(int eflag, int vflag) {
     for (int b = 0; b < n; ++b) {
       const int i = list->ilist[first + b];
       const int* segment = &segment_[static_cast<size_t>(first + b) * (kinds + 1)];
-      argyase::Neighbours& nb = batch_[b];
+      argyase::Neighbours<double>& nb = batch_[b];
       nb.reserve(segment[kinds] - segment[0], kinds);
       kind[b] = species_[type[i]];
       const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
@@ -161,8 +161,6 @@ void PairMTP::compute(int eflag, int vflag) {
           bx[m] = dx, by[m] = dy, bz[m] = dz, br[m] = r2, tag[m] = j;
           m += r2 < cutoff2;
         }
-        nb.end[s] = m;
-        m = (m + pad - 1) / pad * pad;
       }
       nb.begin[kinds] = m;
     }
@@ -171,28 +169,26 @@ void PairMTP::compute(int eflag, int vflag) {
 
     for (int b = 0; b < n; ++b) {
       const int i = list->ilist[first + b];
-      const argyase::Neighbours& nb = batch_[b];
+      const argyase::Neighbours<double>& nb = batch_[b];
       double fx = 0, fy = 0, fz = 0;
-      for (int s = 0; s < kinds; ++s)
-        for (int m = nb.begin[s]; m < nb.end[s]; ++m) {
-          double* fj = f[nb.tag[m]];
-          fx += nb.gx[m], fy += nb.gy[m], fz += nb.gz[m];
-          fj[0] -= nb.gx[m], fj[1] -= nb.gy[m], fj[2] -= nb.gz[m];
-        }
+      for (int m = 0; m < nb.begin[kinds]; ++m) {
+        double* fj = f[nb.tag[m]];
+        fx += nb.gx[m], fy += nb.gy[m], fz += nb.gz[m];
+        fj[0] -= nb.gx[m], fj[1] -= nb.gy[m], fj[2] -= nb.gz[m];
+      }
       f[i][0] += fx, f[i][1] += fy, f[i][2] += fz;
       if (eflag_global) eng_vdwl += energy[b];
       if (eflag_atom) eatom[i] += energy[b];
       if (vflag_atom)
-        for (int s = 0; s < kinds; ++s)
-          for (int m = nb.begin[s]; m < nb.end[s]; ++m) {
-            // Half of each pair's share to either atom: -(r_j - r_i) dE_i/d(r_j - r_i), as in v_tally_xyz.
-            const double v[6] = {-nb.x[m] * nb.gx[m], -nb.y[m] * nb.gy[m], -nb.z[m] * nb.gz[m],
-                                 -nb.x[m] * nb.gy[m], -nb.x[m] * nb.gz[m], -nb.y[m] * nb.gz[m]};
-            for (int c = 0; c < 6; ++c) {
-              vatom[i][c] += 0.5 * v[c];
-              vatom[nb.tag[m]][c] += 0.5 * v[c];
-            }
+        for (int m = 0; m < nb.begin[kinds]; ++m) {
+          // Half of each pair's share to either atom: -(r_j - r_i) dE_i/d(r_j - r_i), as in v_tally_xyz.
+          const double v[6] = {-nb.x[m] * nb.gx[m], -nb.y[m] * nb.gy[m], -nb.z[m] * nb.gz[m],
+                               -nb.x[m] * nb.gy[m], -nb.x[m] * nb.gz[m], -nb.y[m] * nb.gz[m]};
+          for (int c = 0; c < 6; ++c) {
+            vatom[i][c] += 0.5 * v[c];
+            vatom[nb.tag[m]][c] += 0.5 * v[c];
           }
+        }
     }
   }
   if (vflag_fdotr) virial_fdotr_compute();

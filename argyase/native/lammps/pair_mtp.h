@@ -29,7 +29,7 @@ class PairMTP : public Pair {
   std::unique_ptr<argyase::Workspace> work_;
   std::vector<int> species_;           // of each LAMMPS type
   std::vector<int> sorted_, segment_;  // neighbours by species; (atom, species + 1) offsets into them
-  argyase::Neighbours batch_[argyase::kBatch];
+  argyase::Neighbours<double> batch_[argyase::kBatch];
 };
 
 }  // namespace LAMMPS_NS

@@ -113,16 +113,16 @@ class PyKernel {
  private:
   void evaluate(int64_t n, const int32_t* t, const int64_t* begin, const int64_t* j, const double* r,
                 double* energies, double* forces, double* virial) const {
-    const int kinds = species_count(), pad = argyase::Neighbours::kPad;
+    const int kinds = species_count();
     const double cutoff2 = cutoff() * cutoff();
     const auto work = kernel_.workspace();
-    argyase::Neighbours batch[argyase::kBatch];
+    argyase::Neighbours<double> batch[argyase::kBatch];
     for (int64_t start = 0; start < n; start += argyase::kBatch) {
       const int count = static_cast<int>(std::min<int64_t>(argyase::kBatch, n - start));
       int species[argyase::kBatch];
       for (int b = 0; b < count; ++b) {
         const int64_t i = start + b;
-        argyase::Neighbours& nbs = batch[b];
+        argyase::Neighbours<double>& nbs = batch[b];
         nbs.reserve(static_cast<int>(begin[i + 1] - begin[i]), kinds);
         species[b] = t[i];
         int m = 0;
@@ -136,24 +136,21 @@ class PyKernel {
             nbs.tag[m] = static_cast<int>(j[k]);
             ++m;
           }
-          nbs.end[s] = m;
-          m = (m + pad - 1) / pad * pad;
         }
         nbs.begin[kinds] = m;
       }
       kernel_.compute(*work, count, species, batch, energies + start);
       for (int b = 0; b < count; ++b) {
-        const argyase::Neighbours& nbs = batch[b];
+        const argyase::Neighbours<double>& nbs = batch[b];
         double* fi = forces + 3 * (start + b);
-        for (int s = 0; s < kinds; ++s)
-          for (int m = nbs.begin[s]; m < nbs.end[s]; ++m) {
-            const double g[3] = {nbs.gx[m], nbs.gy[m], nbs.gz[m]}, v[3] = {nbs.x[m], nbs.y[m], nbs.z[m]};
-            double* fj = forces + 3 * static_cast<int64_t>(nbs.tag[m]);
-            for (int c = 0; c < 3; ++c) {
-              fi[c] += g[c], fj[c] -= g[c];
-              for (int d = 0; d < 3; ++d) virial[3 * c + d] += v[c] * g[d];
-            }
+        for (int m = 0; m < nbs.begin[kinds]; ++m) {
+          const double g[3] = {nbs.gx[m], nbs.gy[m], nbs.gz[m]}, v[3] = {nbs.x[m], nbs.y[m], nbs.z[m]};
+          double* fj = forces + 3 * static_cast<int64_t>(nbs.tag[m]);
+          for (int c = 0; c < 3; ++c) {
+            fi[c] += g[c], fj[c] -= g[c];
+            for (int d = 0; d < 3; ++d) virial[3 * c + d] += v[c] * g[d];
           }
+        }
       }
     }
   }
