@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 def parse_mtp(text: bytes, name: str) -> dict[str, Any]: ...
 
 class Kernel:
-    def __init__(self, text: bytes, name: str) -> None: ...
+    def __init__(self, text: bytes, name: str, threads: int = 1, precision: str = "double") -> None: ...
     @property
     def cutoff(self) -> float: ...
     @property
@@ -16,7 +16,7 @@ class Kernel:
     def compute(
         self,
         types: NDArray[np.int32],
-        first: NDArray[np.int64],
-        neighbours: NDArray[np.int64],
-        vectors: NDArray[np.float64],
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        periodic: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...

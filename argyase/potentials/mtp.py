@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import complete_cell
 from ase.stress import full_3x3_to_voigt_6_stress
-from matscipy.neighbours import neighbour_list
 
 from argyase.errors import CalculatorError, ConfigError, PotentialFileError
 from argyase.potentials import _mtp
@@ -31,6 +31,10 @@ class MTP(Calculator):
         Path of an ``.mtp`` file, or an `MTPFile`.
     species
         Chemical symbols in the order of the file's species numbers.
+    threads
+        Threads to compute with.
+    precision
+        ``double``, or ``mixed``: the work on each neighbour in single precision, sums in double; forces to about 1e-6.
 
     Raises
     ------
@@ -44,20 +48,33 @@ class MTP(Calculator):
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
 
-    def __init__(self, potential: str | Path | MTPFile, species: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        potential: str | Path | MTPFile,
+        species: Sequence[str],
+        *,
+        threads: int = 1,
+        precision: Literal["double", "mixed"] = "double",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(potential, MTPFile):
             text, name = format_mtp(potential), potential.potential_name
         else:
             # The reader of mtp_file gives the errors; the kernel reads the same text.
             text, name = read_bytes(potential), str(potential)
-        self._kernel = _kernel(text, name)
+        self._kernel = _kernel(text, name, threads, precision)
         self.species = tuple(species)
         if len(self.species) != self._kernel.species_count or len(set(self.species)) != len(self.species):
             raise ConfigError(
                 f"species = {list(species)}: the potential {name} has {self._kernel.species_count} species; "
                 "name each once, in the file's order"
             )
+        self._type_of = np.full(len(chemical_symbols), -1, dtype=np.int32)
+        for number, symbol in enumerate(self.species):
+            if symbol not in atomic_numbers:
+                raise ConfigError(f"species = {list(species)}: {symbol!r} is not a chemical symbol")
+            self._type_of[atomic_numbers[symbol]] = number
 
     def calculate(
         self,
@@ -68,20 +85,15 @@ class MTP(Calculator):
         """Compute everything at once: the cost is in the neighbours."""
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
-        symbols = atoms.get_chemical_symbols()
-        if unknown := sorted(set(symbols) - set(self.species)):
+        types = self._type_of[atoms.numbers]
+        if (types < 0).any():
+            unknown = sorted({chemical_symbols[z] for z in atoms.numbers[types < 0]})
             raise CalculatorError(f"species {unknown}: this potential knows {list(self.species)}")
-        types = np.array([self.species.index(s) for s in symbols], dtype=np.int32)
-        i, j, vectors = neighbour_list(
-            "ijD",
-            positions=atoms.get_positions(),
-            cell=complete_cell(atoms.cell),  # of a molecule, or a slab
-            pbc=atoms.pbc,
-            cutoff=self._kernel.cutoff,
-        )
-        first = np.searchsorted(i, np.arange(len(atoms) + 1)).astype(np.int64)
         energies, forces, virial = self._kernel.compute(
-            types, first, np.ascontiguousarray(j, dtype=np.int64), np.ascontiguousarray(vectors)
+            types,
+            np.ascontiguousarray(atoms.positions),
+            np.ascontiguousarray(complete_cell(atoms.cell)),  # of a molecule, or a slab
+            np.ascontiguousarray(atoms.pbc),
         )
         self.results = {
             "energy": float(energies.sum()),
@@ -94,8 +106,10 @@ class MTP(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
 
-def _kernel(text: bytes, name: str) -> _mtp.Kernel:
+def _kernel(text: bytes, name: str, threads: int, precision: str) -> _mtp.Kernel:
+    if threads < 1 or precision not in ("double", "mixed"):
+        raise ConfigError(f"threads = {threads}, precision = {precision!r}: need threads >= 1, and double or mixed")
     try:
-        return _mtp.Kernel(text, name)
+        return _mtp.Kernel(text, name, threads, precision)
     except ValueError as error:
         raise PotentialFileError(str(error)) from None

@@ -119,7 +119,7 @@ def test_wrong_use_is_a_lammps_error(tmp_path: Path) -> None:
     cut.write_bytes(good.read_bytes()[:300])
     assert "cannot read the file" in refused(*BOX, f"pair_style mtp {tmp_path}/none.mtp")
     assert "cut.mtp, line" in refused(*BOX, f"pair_style mtp {cut}")
-    assert "expected 'pair_style mtp FILE'" in refused(*BOX, "pair_style mtp")
+    assert "expected 'pair_style mtp FILE [precision double|mixed] [threads N]'" in refused(*BOX, "pair_style mtp")
     assert "atom type 2 would be species 1" in refused(*BOX, f"pair_style mtp {good}", "pair_coeff * *")
     style = f"pair_style mtp {good}"
     assert "expected 'pair_coeff * *'" in refused(*BOX, style, "pair_coeff * * 0")

@@ -73,6 +73,9 @@ using Run = void (*)(const Kernel::Impl&, const Batch<T>&);
 struct Selection {
   Run<double> run;
   Run<float> run_single;
+  Pack<double> pack;
+  Pack<float> pack_single;
+  Near near;
   int rank[5];
   int mus = 0;
 };

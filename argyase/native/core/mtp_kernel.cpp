@@ -141,6 +141,15 @@ Kernel::Kernel(Kernel&&) noexcept = default;
 double Kernel::cutoff() const { return impl_->potential.max_dist; }
 int Kernel::species_count() const { return impl_->potential.species_count; }
 const char* Kernel::isa() const { return impl_->isa; }
+template <>
+Pack<double> Kernel::pack<double>() const {
+  return impl_->selection.pack;
+}
+template <>
+Pack<float> Kernel::pack<float>() const {
+  return impl_->selection.pack_single;
+}
+Near Kernel::near() const { return impl_->selection.near; }
 std::unique_ptr<Workspace> Kernel::workspace() const { return std::make_unique<Workspace>(); }
 
 template <class T>
@@ -161,8 +170,6 @@ void Kernel::compute(Workspace& work, int n, const int* species, Neighbours<T>* 
     const int count = nb.begin[kinds];
     for (int m = count; m < count + pad; ++m) {
       nb.x[m] = rc, nb.y[m] = nb.z[m] = 0, nb.r2[m] = rc * rc;
-      // What the kernel leaves alone must not be read as a number that it is not.
-      nb.gx[m] = nb.gy[m] = nb.gz[m] = 0;
     }
     // Whole cache lines, and an odd number of them apart, so that the rows do not fall onto the same cache
     // set.

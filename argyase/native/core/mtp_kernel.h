@@ -30,7 +30,7 @@ using Array = std::vector<T, Aligned<T>>;
 template <class T>
 struct Neighbours {
   // Room behind the last neighbour that the kernel fills with padding: less than two of the widest vectors.
-  static constexpr int kPad = 2 * kLine / sizeof(float);
+  static constexpr int kPad = 2 * kLine / sizeof(T);
 
   void reserve(int count, int species);
 
@@ -39,6 +39,18 @@ struct Neighbours {
   std::vector<int> begin;  // (species + 1): where the neighbours of a species begin; the last is their number
   Array<T> gx, gy, gz;     // out: dE_i / d(r_j - r_i), eV/A
 };
+
+// Puts the neighbours list[0 ... count - 1] that are within the cutoff of the atom at `centre` behind the
+// first m of nb; their new number. x: four numbers a place. `list` is readable, and nb has room, for kOverrun
+// more.
+constexpr int kOverrun = 8;
+template <class T>
+using Pack = int (*)(const double* x, const int* list, int count, const double* centre, double cutoff2,
+                     Neighbours<T>& nb, int m);
+// Appends to `out` which of the places first ... last - 1 are nearer than the root of reach2, but not `self`;
+// how many these are. Coordinates are readable, and `out` has room, for kOverrun more.
+using Near = int (*)(const double* x, const double* y, const double* z, int first, int last, int self,
+                     double reach2, int* out);
 
 constexpr int kBatch = 8;  // atoms whose tensor products are computed together, one in each lane
 
@@ -57,6 +69,9 @@ class Kernel {
   const char* isa() const;
 
   std::unique_ptr<Workspace> workspace() const;
+  template <class T>
+  Pack<T> pack() const;
+  Near near() const;
 
   // For n <= kBatch atoms: species[k] and neighbours[k] in; energy[k] (eV) and neighbours[k].g out. With
   // float, the work on each neighbour is done in single precision, the tensor products and energies in

@@ -1,8 +1,8 @@
 #include "pair_mtp.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <numeric>
 #include <string>
 
 #include "atom.h"
@@ -10,7 +10,6 @@
 #include "error.h"
 #include "force.h"
 #include "memory.h"
-#include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
 
@@ -33,7 +32,23 @@ PairMTP::~PairMTP() {
 
 // The file is read by the first rank and sent to the others.
 void PairMTP::settings(int narg, char** arg) {
-  if (narg != 1) error->all(FLERR, "Illegal pair_style mtp command: expected 'pair_style mtp FILE'");
+  if (narg < 1)
+    error->all(FLERR,
+               "Illegal pair_style mtp command: expected 'pair_style mtp FILE [precision double|mixed] "
+               "[threads N]'");
+  mixed_ = false, threads_ = 0;
+  for (int k = 1; k < narg; k += 2) {
+    const std::string key = arg[k], value = k + 1 < narg ? arg[k + 1] : "";
+    if (key == "precision" && (value == "double" || value == "mixed"))
+      mixed_ = value == "mixed";
+    else if (key == "threads" && !value.empty() && (threads_ = std::atoi(value.c_str())) > 0)
+      continue;
+    else
+      error->all(FLERR,
+                 "pair_style mtp: '{} {}' after the file: expected 'precision double', 'precision mixed' or "
+                 "'threads N'",
+                 key, value);
+  }
   std::string text;
   int size = -1;
   if (comm->me == 0) {
@@ -59,7 +74,7 @@ void PairMTP::settings(int narg, char** arg) {
     problem = e.what();
   }
   if (!problem.empty()) error->all(FLERR, "pair_style mtp: {}, {}", arg[0], problem);
-  work_ = kernel_->workspace();
+  system_.reset();
 }
 
 void PairMTP::coeff(int narg, char** arg) {
@@ -94,102 +109,32 @@ void PairMTP::init_style() {
   if (force->newton_pair == 0) error->all(FLERR, "Pair style mtp requires newton pair on");
   if (std::strcmp(update->unit_style, "metal") != 0)
     error->all(FLERR, "Pair style mtp requires units metal (eV and A)");
-  neighbor->add_request(this, NeighConst::REQ_FULL);
+  // No list of LAMMPS is asked for: ours is made when LAMMPS would make its own.
+  system_ = std::make_unique<argyase::System>(*kernel_, threads_ ? threads_ : comm->nthreads);
+  kinds_.clear();
 }
 
 double PairMTP::init_one(int, int) { return kernel_->cutoff(); }
 
-double PairMTP::memory_usage() {
-  return Pair::memory_usage() + sizeof(int) * (sorted_.capacity() + segment_.capacity());
-}
-
-// After LAMMPS has rebuilt its list: a copy of it in which the neighbours of an atom stand species by
-// species.
-void PairMTP::sort_neighbours() {
-  const int kinds = kernel_->species_count();
-  const int* type = atom->type;
-  std::vector<int> count(kinds);
-  sorted_.clear();
-  segment_.resize(static_cast<size_t>(list->inum) * (kinds + 1));
-  for (int ii = 0; ii < list->inum; ++ii) {
-    const int i = list->ilist[ii], *j = list->firstneigh[i], n = list->numneigh[i];
-    std::fill(count.begin(), count.end(), 0);
-    for (int k = 0; k < n; ++k) ++count[species_[type[j[k] & NEIGHMASK]]];
-    int* segment = &segment_[static_cast<size_t>(ii) * (kinds + 1)];
-    segment[0] = static_cast<int>(sorted_.size());
-    for (int s = 0; s < kinds; ++s) segment[s + 1] = segment[s] + count[s];
-    sorted_.resize(segment[kinds]);
-    std::copy(segment, segment + kinds, count.begin());
-    for (int k = 0; k < n; ++k) {
-      const int jj = j[k] & NEIGHMASK;
-      sorted_[count[species_[type[jj]]]++] = jj;
-    }
-  }
-}
-
 void PairMTP::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
-  if (neighbor->ago == 0 ||
-      segment_.size() != static_cast<size_t>(list->inum) * (kernel_->species_count() + 1))
-    sort_neighbours();
-
-  const int kinds = kernel_->species_count();
-  const double cutoff2 = kernel_->cutoff() * kernel_->cutoff();
-  double **x = atom->x, **f = atom->f;
-  const int* type = atom->type;
-
-  for (int first = 0; first < list->inum; first += argyase::kBatch) {
-    const int n = std::min(argyase::kBatch, list->inum - first);
-    int kind[argyase::kBatch];
-    for (int b = 0; b < n; ++b) {
-      const int i = list->ilist[first + b];
-      const int* segment = &segment_[static_cast<size_t>(first + b) * (kinds + 1)];
-      argyase::Neighbours<double>& nb = batch_[b];
-      nb.reserve(segment[kinds] - segment[0], kinds);
-      kind[b] = species_[type[i]];
-      const double xi = x[i][0], yi = x[i][1], zi = x[i][2];
-      double *bx = nb.x.data(), *by = nb.y.data(), *bz = nb.z.data(), *br = nb.r2.data();
-      int *tag = nb.tag.data(), m = 0;
-      for (int s = 0; s < kinds; ++s) {
-        nb.begin[s] = m;
-        for (int k = segment[s]; k < segment[s + 1]; ++k) {
-          const int j = sorted_[k];
-          const double dx = x[j][0] - xi, dy = x[j][1] - yi, dz = x[j][2] - zi;
-          const double r2 = dx * dx + dy * dy + dz * dz;
-          // Written in any case, kept if within the cutoff: a branch here would be mispredicted every third
-          // time.
-          bx[m] = dx, by[m] = dy, bz[m] = dz, br[m] = r2, tag[m] = j;
-          m += r2 < cutoff2;
-        }
-      }
-      nb.begin[kinds] = m;
-    }
-    double energy[argyase::kBatch];
-    kernel_->compute(*work_, n, kind, batch_, energy);
-
-    for (int b = 0; b < n; ++b) {
-      const int i = list->ilist[first + b];
-      const argyase::Neighbours<double>& nb = batch_[b];
-      double fx = 0, fy = 0, fz = 0;
-      for (int m = 0; m < nb.begin[kinds]; ++m) {
-        double* fj = f[nb.tag[m]];
-        fx += nb.gx[m], fy += nb.gy[m], fz += nb.gz[m];
-        fj[0] -= nb.gx[m], fj[1] -= nb.gy[m], fj[2] -= nb.gz[m];
-      }
-      f[i][0] += fx, f[i][1] += fy, f[i][2] += fz;
-      if (eflag_global) eng_vdwl += energy[b];
-      if (eflag_atom) eatom[i] += energy[b];
-      if (vflag_atom)
-        for (int m = 0; m < nb.begin[kinds]; ++m) {
-          // Half of each pair's share to either atom: -(r_j - r_i) dE_i/d(r_j - r_i), as in v_tally_xyz.
-          const double v[6] = {-nb.x[m] * nb.gx[m], -nb.y[m] * nb.gy[m], -nb.z[m] * nb.gz[m],
-                               -nb.x[m] * nb.gy[m], -nb.x[m] * nb.gz[m], -nb.y[m] * nb.gz[m]};
-          for (int c = 0; c < 6; ++c) {
-            vatom[i][c] += 0.5 * v[c];
-            vatom[nb.tag[m]][c] += 0.5 * v[c];
-          }
-        }
-    }
+  const int count = atom->nlocal + atom->nghost;
+  if (count == 0) return;
+  const double* x = atom->x[0];
+  if (neighbor->ago == 0 || kinds_.size() != static_cast<size_t>(count) ||
+      system_->centres() != atom->nlocal) {
+    if (neighbor->exclude)
+      error->all(FLERR,
+                 "Pair style mtp does not work with neigh_modify exclude: its energy is of many bodies");
+    kinds_.resize(count);
+    for (int i = 0; i < count; ++i) kinds_[i] = species_[atom->type[i]];
+    system_->build(atom->nlocal, count, x, kinds_.data(), neighbor->skin);
   }
+  argyase::Outputs out;
+  if (eflag_atom) out.energies = eatom;
+  if (vflag_atom) out.atom_virials = vatom[0];
+  double* f = atom->f[0];
+  const double energy = mixed_ ? system_->compute<float>(x, f, out) : system_->compute<double>(x, f, out);
+  if (eflag_global) eng_vdwl += energy;
   if (vflag_fdotr) virial_fdotr_compute();
 }

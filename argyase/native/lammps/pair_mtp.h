@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "mtp_kernel.h"
+#include "mtp_system.h"
 #include "pair.h"
 
 namespace LAMMPS_NS {
@@ -20,16 +20,14 @@ class PairMTP : public Pair {
   void coeff(int, char**) override;
   void init_style() override;
   double init_one(int, int) override;
-  double memory_usage() override;
 
  private:
-  void sort_neighbours();
-
   std::unique_ptr<argyase::Kernel> kernel_;
-  std::unique_ptr<argyase::Workspace> work_;
-  std::vector<int> species_;           // of each LAMMPS type
-  std::vector<int> sorted_, segment_;  // neighbours by species; (atom, species + 1) offsets into them
-  argyase::Neighbours<double> batch_[argyase::kBatch];
+  std::unique_ptr<argyase::System> system_;
+  bool mixed_ = false;
+  int threads_ = 0;           // 0: as many as LAMMPS was given
+  std::vector<int> species_;  // of each LAMMPS type
+  std::vector<int> kinds_;    // of each atom at the last rebuild
 };
 
 }  // namespace LAMMPS_NS

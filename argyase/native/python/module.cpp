@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -12,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "mtp_kernel.h"
+#include "mtp_system.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -66,96 +67,128 @@ nb::dict parse_mtp(const nb::bytes& text, const std::string& name) {
 template <class T, class Shape>
 using In = nb::ndarray<const T, Shape, nb::c_contig, nb::device::cpu>;
 
+// Atoms of a periodic cell and the images of them that they can see.
+struct Images {
+  std::vector<double> x;
+  std::vector<int> origin, species;
+};
+
+using Matrix = std::array<std::array<double, 3>, 3>;
+
+Matrix inverse_of(const double* h) {
+  const auto minor = [&](int r, int c) {
+    const int r1 = (r + 1) % 3, r2 = (r + 2) % 3, c1 = (c + 1) % 3, c2 = (c + 2) % 3;
+    return h[3 * r1 + c1] * h[3 * r2 + c2] - h[3 * r1 + c2] * h[3 * r2 + c1];
+  };
+  const double volume = h[0] * minor(0, 0) + h[1] * minor(0, 1) + h[2] * minor(0, 2);
+  if (!(std::fabs(volume) > 1e-9)) throw nb::value_error("cell: has no volume");
+  Matrix inverse;
+  for (int r = 0; r < 3; ++r)
+    for (int c = 0; c < 3; ++c) inverse[r][c] = minor(c, r) / volume;
+  return inverse;
+}
+
+Images images_of(int64_t n, const double* x, const int32_t* types, const double* cell, const bool* periodic,
+                 double cutoff) {
+  const Matrix inverse = inverse_of(cell);
+  double margin[3];  // the cutoff in units of the height of the cell
+  for (int c = 0; c < 3; ++c)
+    margin[c] = cutoff * std::sqrt(inverse[0][c] * inverse[0][c] + inverse[1][c] * inverse[1][c] +
+                                   inverse[2][c] * inverse[2][c]);
+  Images out;
+  out.x.assign(x, x + 3 * n);
+  std::vector<double> fractional(3 * n);
+  for (int64_t i = 0; i < n; ++i)
+    for (int c = 0; c < 3; ++c) {
+      double s = x[3 * i] * inverse[0][c] + x[3 * i + 1] * inverse[1][c] + x[3 * i + 2] * inverse[2][c];
+      if (periodic[c]) {
+        // Into the cell, so that images are counted from there.
+        const double whole = std::floor(s);
+        s -= whole;
+        for (int d = 0; d < 3; ++d) out.x[3 * i + d] -= whole * cell[3 * c + d];
+      }
+      fractional[3 * i + c] = s;
+    }
+  for (int64_t i = 0; i < n; ++i) out.origin.push_back(static_cast<int>(i)), out.species.push_back(types[i]);
+  int reach[3];
+  for (int c = 0; c < 3; ++c) reach[c] = periodic[c] ? static_cast<int>(std::ceil(margin[c])) : 0;
+  for (int a = -reach[0]; a <= reach[0]; ++a)
+    for (int b = -reach[1]; b <= reach[1]; ++b)
+      for (int c = -reach[2]; c <= reach[2]; ++c) {
+        if (a == 0 && b == 0 && c == 0) continue;
+        const int shift[3] = {a, b, c};
+        for (int64_t i = 0; i < n; ++i) {
+          bool near = true;
+          for (int d = 0; d < 3; ++d) {
+            const double s = fractional[3 * i + d] + shift[d];
+            near = near && (!periodic[d] || (s > -margin[d] && s < 1 + margin[d]));
+          }
+          if (!near) continue;
+          for (int d = 0; d < 3; ++d)
+            out.x.push_back(out.x[3 * i + d] + a * cell[d] + b * cell[3 + d] + c * cell[6 + d]);
+          out.origin.push_back(static_cast<int>(i)), out.species.push_back(types[i]);
+        }
+      }
+  return out;
+}
+
 class PyKernel {
  public:
-  PyKernel(const nb::bytes& text, const std::string& name) : kernel_(parse(text, name)) {}
+  PyKernel(const nb::bytes& text, const std::string& name, int threads, const std::string& precision)
+      : kernel_(parse(text, name)), system_(kernel_, threads), mixed_(precision == "mixed") {
+    if (precision != "double" && precision != "mixed")
+      throw nb::value_error("precision: expected 'double' or 'mixed'");
+  }
 
   double cutoff() const { return kernel_.cutoff(); }
   int species_count() const { return kernel_.species_count(); }
   const char* isa() const { return kernel_.isa(); }
 
-  nb::tuple compute(const In<int32_t, nb::ndim<1>>& types, const In<int64_t, nb::ndim<1>>& first,
-                    const In<int64_t, nb::ndim<1>>& neighbours,
-                    const In<double, nb::shape<-1, 3>>& vectors) const {
-    const int64_t n = types.shape(0), pairs = neighbours.shape(0);
-    const int kinds = species_count();
-    if (static_cast<int64_t>(first.shape(0)) != n + 1)
-      throw nb::value_error("first: expected one entry more than types");
-    if (static_cast<int64_t>(vectors.shape(0)) != pairs)
-      throw nb::value_error("vectors: expected one row for each neighbour");
-    const int32_t* t = types.data();
-    const int64_t *begin = first.data(), *j = neighbours.data();
-    const double* r = vectors.data();
-    if (begin[0] != 0 || begin[n] != pairs)
-      throw nb::value_error("first: must begin with 0 and end with the number of neighbours");
-    for (int64_t i = 0; i < n; ++i) {
-      if (t[i] < 0 || t[i] >= kinds)
-        throw nb::value_error(
-            ("types: " + std::to_string(t[i]) + " is not one of the " + std::to_string(kinds) + " species")
-                .c_str());
-      if (begin[i + 1] < begin[i]) throw nb::value_error("first: must not decrease");
-    }
-    for (int64_t k = 0; k < pairs; ++k)
-      if (j[k] < 0 || j[k] >= n) throw nb::value_error("neighbours: index out of range");
-    for (int64_t k = 0; k < 3 * pairs; ++k)
-      if (!std::isfinite(r[k])) throw nb::value_error("vectors: not finite");
+  nb::tuple compute(const In<int32_t, nb::ndim<1>>& types, const In<double, nb::shape<-1, 3>>& positions,
+                    const In<double, nb::shape<3, 3>>& cell, const In<bool, nb::shape<3>>& periodic) {
+    const int64_t n = types.shape(0);
+    if (static_cast<int64_t>(positions.shape(0)) != n)
+      throw nb::value_error("positions: expected one row for each of types");
+    for (int64_t i = 0; i < n; ++i)
+      if (types.data()[i] < 0 || types.data()[i] >= species_count())
+        throw nb::value_error(("types: " + std::to_string(types.data()[i]) + " is not one of the " +
+                               std::to_string(species_count()) + " species")
+                                  .c_str());
+    for (int64_t k = 0; k < 3 * n; ++k)
+      if (!std::isfinite(positions.data()[k])) throw nb::value_error("positions: not finite");
+    for (int k = 0; k < 9; ++k)
+      if (!std::isfinite(cell.data()[k])) throw nb::value_error("cell: not finite");
 
     std::vector<double> energies(n), forces(3 * n, 0.0);
     double virial[9] = {};
-    {
+    if (n > 0) {
+      const Images images =
+          images_of(n, positions.data(), types.data(), cell.data(), periodic.data(), cutoff());
       nb::gil_scoped_release release;
-      evaluate(n, t, begin, j, r, energies.data(), forces.data(), virial);
+      const int count = static_cast<int>(images.origin.size());
+      std::vector<double> f(3 * static_cast<size_t>(count), 0.0);
+      system_.build(static_cast<int>(n), count, images.x.data(), images.species.data(), 0.0);
+      argyase::Outputs out;
+      out.energies = energies.data();
+      if (mixed_)
+        system_.compute<float>(images.x.data(), f.data(), out);
+      else
+        system_.compute<double>(images.x.data(), f.data(), out);
+      // The sum over pairs of (r_j - r_i) x dE/d(r_j - r_i) is that over atoms and images of -r x f.
+      for (int i = 0; i < count; ++i)
+        for (int c = 0; c < 3; ++c) {
+          forces[3 * static_cast<size_t>(images.origin[i]) + c] += f[3 * i + c];
+          for (int d = 0; d < 3; ++d) virial[3 * d + c] -= images.x[3 * i + d] * f[3 * i + c];
+        }
     }
     return nb::make_tuple(array(energies.data(), {size_t(n)}), array(forces.data(), {size_t(n), 3}),
                           array(virial, {3, 3}));
   }
 
  private:
-  void evaluate(int64_t n, const int32_t* t, const int64_t* begin, const int64_t* j, const double* r,
-                double* energies, double* forces, double* virial) const {
-    const int kinds = species_count();
-    const double cutoff2 = cutoff() * cutoff();
-    const auto work = kernel_.workspace();
-    argyase::Neighbours<double> batch[argyase::kBatch];
-    for (int64_t start = 0; start < n; start += argyase::kBatch) {
-      const int count = static_cast<int>(std::min<int64_t>(argyase::kBatch, n - start));
-      int species[argyase::kBatch];
-      for (int b = 0; b < count; ++b) {
-        const int64_t i = start + b;
-        argyase::Neighbours<double>& nbs = batch[b];
-        nbs.reserve(static_cast<int>(begin[i + 1] - begin[i]), kinds);
-        species[b] = t[i];
-        int m = 0;
-        for (int s = 0; s < kinds; ++s) {
-          nbs.begin[s] = m;
-          for (int64_t k = begin[i]; k < begin[i + 1]; ++k) {
-            const double* v = r + 3 * k;
-            const double r2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
-            if (t[j[k]] != s || r2 >= cutoff2) continue;
-            nbs.x[m] = v[0], nbs.y[m] = v[1], nbs.z[m] = v[2], nbs.r2[m] = r2,
-            nbs.tag[m] = static_cast<int>(j[k]);
-            ++m;
-          }
-        }
-        nbs.begin[kinds] = m;
-      }
-      kernel_.compute(*work, count, species, batch, energies + start);
-      for (int b = 0; b < count; ++b) {
-        const argyase::Neighbours<double>& nbs = batch[b];
-        double* fi = forces + 3 * (start + b);
-        for (int m = 0; m < nbs.begin[kinds]; ++m) {
-          const double g[3] = {nbs.gx[m], nbs.gy[m], nbs.gz[m]}, v[3] = {nbs.x[m], nbs.y[m], nbs.z[m]};
-          double* fj = forces + 3 * static_cast<int64_t>(nbs.tag[m]);
-          for (int c = 0; c < 3; ++c) {
-            fi[c] += g[c], fj[c] -= g[c];
-            for (int d = 0; d < 3; ++d) virial[3 * c + d] += v[c] * g[d];
-          }
-        }
-      }
-    }
-  }
-
   argyase::Kernel kernel_;
+  argyase::System system_;
+  bool mixed_;
 };
 
 }  // namespace
@@ -163,9 +196,10 @@ class PyKernel {
 NB_MODULE(_mtp, m) {
   m.def("parse_mtp", &parse_mtp, "text"_a, "name"_a);
   nb::class_<PyKernel>(m, "Kernel")
-      .def(nb::init<const nb::bytes&, const std::string&>(), "text"_a, "name"_a)
+      .def(nb::init<const nb::bytes&, const std::string&, int, const std::string&>(), "text"_a, "name"_a,
+           "threads"_a = 1, "precision"_a = "double")
       .def_prop_ro("cutoff", &PyKernel::cutoff)
       .def_prop_ro("species_count", &PyKernel::species_count)
       .def_prop_ro("isa", &PyKernel::isa)
-      .def("compute", &PyKernel::compute, "types"_a, "first"_a, "neighbours"_a, "vectors"_a);
+      .def("compute", &PyKernel::compute, "types"_a, "positions"_a, "cell"_a, "periodic"_a);
 }

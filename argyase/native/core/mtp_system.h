@@ -1,0 +1,55 @@
+// Energies and forces of a set of atoms: the kernel, over a neighbour list, on one or more threads.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "mtp_kernel.h"
+#include "neighbour_list.h"
+#include "threads.h"
+
+namespace argyase {
+
+// What to compute besides energy and forces; null: not wanted.
+struct Outputs {
+  double* energies = nullptr;      // (centre)
+  double* atom_virials = nullptr;  // -half of each pair's share to either atom, xx yy zz xy xz yz, (atom, 6)
+};
+
+class System {
+ public:
+  System(const Kernel& kernel, int threads);
+
+  // A list of neighbours within the cutoff + skin, valid until an atom has moved by skin / 2.
+  void build(int centres, int count, const double* x, const int* species, double skin);
+  int centres() const { return list_.centres(); }
+
+  // Energy of the centres, eV; adds to f (count, 3) the forces on all atoms. Same order of atoms as in
+  // `build`.
+  template <class T>
+  double compute(const double* x, double* f, const Outputs& out);
+
+ private:
+  template <class T>
+  struct Part {
+    Neighbours<T> batch[kBatch];
+  };
+  struct Worker {
+    std::unique_ptr<Workspace> work;
+    Part<double> in_double;
+    Part<float> in_single;
+    Array<double> f, v;  // (place, 4) and (place, 6)
+    double energy = 0;
+  };
+  template <class T>
+  void work(Worker& worker, int first, int last, const Outputs& out);
+
+  const Kernel& kernel_;
+  NeighbourList list_;
+  std::vector<int> species_;  // of each place
+  Array<double> x_;           // (place, 4)
+  std::vector<Worker> workers_;
+  Threads threads_;
+};
+
+}  // namespace argyase
