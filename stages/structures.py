@@ -51,6 +51,8 @@ def build(config: Config) -> tuple[Atoms, dict[str, Any]]:
 def _read(path: Path) -> tuple[Atoms, dict[str, Any]]:
     import ase.io
 
+    from argyase.structures.contacts import check_contacts
+
     try:
         atoms = ase.io.read(path)
     except FileNotFoundError:
@@ -58,6 +60,7 @@ def _read(path: Path) -> tuple[Atoms, dict[str, Any]]:
     except Exception as error:  # ASE's readers raise anything
         raise StructureError(f"structure.source = {path}: ASE cannot read it: {error}") from error
     assert isinstance(atoms, Atoms)
+    check_contacts(atoms)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return atoms, {"source": path.name, "source_sha256": digest, "formula": atoms.get_chemical_formula("hill")}
 

@@ -13,7 +13,7 @@ METAL_NKTV2P = 1.6021765e6
 """LAMMPS' own constant, eV/A^3 in bar, of its units metal: rounded to 8 digits."""
 
 
-def run_lammps(atoms: Atoms, path: Path) -> dict[str, np.ndarray]:
+def run_lammps(atoms: Atoms, path: Path, options: str = "") -> dict[str, np.ndarray]:
     """Energies, forces, virial and per-atom virials by LAMMPS, in its orientation of the cell (see `oriented`)."""
     lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
     try:
@@ -32,7 +32,7 @@ def run_lammps(atoms: Atoms, path: Path) -> dict[str, np.ndarray]:
         types = [SPECIES.index(s) + 1 for s in atoms.get_chemical_symbols()]
         made = lmp.create_atoms(n, list(range(1, n + 1)), types, atoms.get_positions().ravel().tolist())
         assert made == n
-        lmp.command(f'pair_style mtp "{path}"')
+        lmp.command(f'pair_style mtp "{path}" {options}')
         lmp.command("pair_coeff * *")
         lmp.command("compute e all pe/atom")
         lmp.command("compute v all stress/atom NULL virial")

@@ -16,8 +16,10 @@ from lammps_runs import METAL_NKTV2P, oriented, run_lammps
 from strategies import SPECIES, random_atoms, random_potential, seeds
 
 from argyase.potentials.lammps_plugin import create_lammps
+from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, write_mtp
+from argyase.structures.argyrodite import argyrodite
 from argyase.units import BAR_TO_GPA, EV_PER_A3_TO_GPA
 
 
@@ -60,6 +62,28 @@ def test_isolated_atoms(tmp_path: Path) -> None:
     write_mtp(tmp_path / "p.mtp", potential)
     atoms = Atoms("LiPLi", [[1, 1, 1], [29, 29, 29], [1, 1, 2.5]], cell=[30, 30, 30], pbc=False)
     expect_equal(run_lammps(atoms, tmp_path / "p.mtp"), atoms, potential)
+
+
+def test_threads_change_nothing_but_the_order_of_sums(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    potential, atoms = random_potential(10, 4, rng), oriented(random_atoms(rng, 250))
+    write_mtp(tmp_path / "p.mtp", potential)
+    for threads in (2, 3):
+        expect_equal(run_lammps(atoms, tmp_path / "p.mtp", f"threads {threads}"), atoms, potential)
+
+
+def test_mixed_precision(tmp_path: Path) -> None:
+    """24 bits for the distance to each neighbour, double for all sums: 3e-6 of the force, and no net force."""
+    atoms = oriented(argyrodite(0.0, 0.5, a=10.0))
+    atoms.rattle(0.15, seed=1)
+    path = find_potential("LiPSCl-study").path
+    double, mixed = (run_lammps(atoms, path, f"precision {p}") for p in ("double", "mixed"))
+    scale = np.sqrt((double["forces"] ** 2).mean())
+    assert np.sqrt(((mixed["forces"] - double["forces"]) ** 2).mean()) < 3e-6 * scale
+    assert np.abs(mixed["forces"] - double["forces"]).max() > 0
+    assert np.abs(mixed["forces"].sum(axis=0)).max() < 1e-12
+    assert mixed["energy"] == pytest.approx(double["energy"], abs=52e-6)
+    np.testing.assert_allclose(mixed["virial"], double["virial"], atol=1e-5 * np.abs(double["virial"]).max())
 
 
 # ---- ranks ----
@@ -117,6 +141,8 @@ def test_wrong_use_is_a_lammps_error(tmp_path: Path) -> None:
     good, cut = tmp_path / "good.mtp", tmp_path / "cut.mtp"
     write_mtp(good, random_potential(6, 1, np.random.default_rng(0)))
     cut.write_bytes(good.read_bytes()[:300])
+    assert "'precision single' after the file" in refused(*BOX, f"pair_style mtp {good} precision single")
+    assert "'threads 0' after the file" in refused(*BOX, f"pair_style mtp {good} threads 0")
     assert "cannot read the file" in refused(*BOX, f"pair_style mtp {tmp_path}/none.mtp")
     assert "cut.mtp, line" in refused(*BOX, f"pair_style mtp {cut}")
     assert "expected 'pair_style mtp FILE [precision double|mixed] [threads N]'" in refused(*BOX, "pair_style mtp")
@@ -133,6 +159,7 @@ def test_a_broken_file_ends_all_ranks(tmp_path: Path) -> None:
     bad.write_text("MTP\nversion = 7\n")
     script = f"""
 from argyase.potentials.lammps_plugin import create_lammps
+from argyase.potentials.model_card import find_potential
 lmp = create_lammps(["-log", "none", "-screen", "none"])
 for c in ("units metal", "region b block 0 9 0 9 0 9", "create_box 1 b", "pair_style mtp {bad}"): lmp.command(c)
 """

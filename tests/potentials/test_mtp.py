@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.data import atomic_numbers
+from ase.geometry import complete_cell
 from ase.stress import voigt_6_to_full_3x3_stress
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matscipy.neighbours import neighbour_list
 from motep.calculator import MTP as MotepMTP
 from motep.io.mlip.mtp import read_mtp as motep_read_mtp
 from strategies import DATA, SPECIES, mlip_potential, random_atoms, random_potential, rotation, seeds
@@ -261,6 +263,44 @@ def test_instruction_sets_agree(isa: str) -> None:
             same(a, b, max(1.0, float(np.abs(theirs[1]).max())))
 
 
+def test_threads_and_mixed_precision() -> None:
+    rng = np.random.default_rng(7)
+    atoms = random_atoms(rng, 220, apart=1.8)
+    base = results(atoms)
+    card = find_potential("LiPSCl-study")
+    scale = float(np.abs(base["forces"]).max())
+    threaded = MTP(card.path, card.species, threads=3)
+    threaded.calculate(atoms)
+    same(threaded.results["forces"], base["forces"], scale)
+    mixed = MTP(card.path, card.species, precision="mixed")
+    mixed.calculate(atoms)
+    error = np.sqrt(((mixed.results["forces"] - base["forces"]) ** 2).mean())
+    assert 0 < error < 3e-6 * np.sqrt((base["forces"] ** 2).mean())
+    assert np.abs(mixed.results["forces"].sum(axis=0)).max() < 1e-12 * scale
+
+
+@given(seeds, st.integers(1, 60), st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_neighbours_are_those_of_matscipy(seed: int, n: int, periodic: tuple[bool, bool, bool]) -> None:
+    """A pair potential that counts: every neighbour within the cutoff once, in cells of any shape and filling."""
+    rng = np.random.default_rng(seed)
+    cell = rng.uniform(2.0, 20.0) * (np.eye(3) + rng.uniform(-0.4, 0.4, (3, 3)))
+    for k in range(3):
+        if not periodic[k] and rng.random() < 0.5:
+            cell[k] = 0.0
+    positions = rng.normal(scale=12.0, size=(n, 3))
+    atoms = Atoms(f"Li{n}", positions, cell=cell, pbc=periodic)
+    template = random_potential(2, 1, rng)
+    # Level 2 is sum_j f_0(r_ij): with f_0 = (r_c - r)^2 the energy of an atom is a sum over its neighbours.
+    template.radial_coeffs[:] = 0.0
+    template.radial_coeffs[0, 0, 0, 0] = 1.0
+    template.species_coeffs[:] = 0.0
+    template.moment_coeffs[:] = 100.0  # scaling is 0.01
+    i, d = neighbour_list("id", positions=positions, cell=complete_cell(cell), pbc=periodic, cutoff=template.max_dist)
+    expected = np.bincount(i, weights=(template.max_dist - d) ** 2, minlength=n)
+    ours = calculate(template, atoms).results["energies"]
+    np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10)
+
+
 # ---- wrong use ----
 
 
@@ -270,6 +310,8 @@ def test_wrong_species() -> None:
         MTP(potential, ["Li"])
     with pytest.raises(ConfigError, match="name each once"):
         MTP(potential, ["Li", "Li"])
+    with pytest.raises(ConfigError, match="threads = 0"):
+        MTP(potential, ["Li", "P"], threads=0)
     with pytest.raises(CalculatorError, match="'Br'"):
         MTP(potential, ["Li", "P"]).calculate(Atoms("LiBr", [[0, 0, 0], [0, 0, 2]]))
 
