@@ -40,12 +40,14 @@ class Config:
     replica: int = setting(1, help="number of the replica: seeds the velocities")
     max_temperature_factor: float = setting(2.0, help="stop above this multiple of the target temperature")
     max_volume_change: float = setting(0.3, help="stop when the volume changes by more than this fraction")
+    precision: Literal["double", "mixed"] = setting("double", help="mixed: single precision for each neighbour")
+    threads: int = setting(1, help="threads of this run")
 
 
 CHECKPOINT_SECONDS = 20.0
 """Wall time between checkpoints: the most that a kill -9 costs."""
 
-_NOT_PHYSICS = ("structure", "species", "potential")
+_NOT_PHYSICS = ("structure", "species", "potential", "threads")
 
 
 def _structure(config: Config, lake: Lake) -> str:

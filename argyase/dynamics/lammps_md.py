@@ -61,11 +61,15 @@ class LammpsSettings:
     seed: int = 1
     max_temperature_factor: float = 2.0
     max_volume_change: float = 0.3
+    precision: Literal["double", "mixed"] = "double"
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("temperature_K", "timestep_fs", "sample_ps", "thermostat_ps", "barostat_ps"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"md.{name} = {getattr(self, name)}: must be positive")
+        if self.threads < 1:
+            raise ConfigError(f"md.threads = {self.threads}: must be at least 1")
         if not 0 < self.seed < 2**31:
             raise ConfigError(f"md.seed = {self.seed}: LAMMPS allows 1 ... 2147483647")
 
@@ -135,7 +139,7 @@ class LammpsMD:
         for t, symbol in enumerate(species, start=1):
             self._command(f"mass {t} {atomic_masses[atomic_numbers[symbol]]:.10g}")
         self._command(
-            f'pair_style mtp "{potential}"',
+            f'pair_style mtp "{potential}" precision {settings.precision} threads {settings.threads}',
             "pair_coeff * *",
             f"timestep {settings.timestep_fs * 1e-3:.10g}",
             "neighbor 1.0 bin",

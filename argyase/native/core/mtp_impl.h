@@ -75,6 +75,8 @@ struct Selection {
   Run<float> run_single;
   Pack<double> pack;
   Pack<float> pack_single;
+  Scatter<double> scatter;
+  Scatter<float> scatter_single;
   Near near;
   int rank[5];
   int mus = 0;

@@ -149,6 +149,14 @@ template <>
 Pack<float> Kernel::pack<float>() const {
   return impl_->selection.pack_single;
 }
+template <>
+Scatter<double> Kernel::scatter<double>() const {
+  return impl_->selection.scatter;
+}
+template <>
+Scatter<float> Kernel::scatter<float>() const {
+  return impl_->selection.scatter_single;
+}
 Near Kernel::near() const { return impl_->selection.near; }
 std::unique_ptr<Workspace> Kernel::workspace() const { return std::make_unique<Workspace>(); }
 

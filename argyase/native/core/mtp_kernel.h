@@ -47,6 +47,10 @@ constexpr int kOverrun = 8;
 template <class T>
 using Pack = int (*)(const double* x, const int* list, int count, const double* centre, double cutoff2,
                      Neighbours<T>& nb, int m);
+// Takes the derivatives g of the neighbours nb of the atom at `place` from its forces: f (four numbers a
+// place) of a neighbour minus g, of the atom plus the sum of all.
+template <class T>
+using Scatter = void (*)(const Neighbours<T>& nb, int count, int place, double* f);
 // Appends to `out` which of the places first ... last - 1 are nearer than the root of reach2, but not `self`;
 // how many these are. Coordinates are readable, and `out` has room, for kOverrun more.
 using Near = int (*)(const double* x, const double* y, const double* z, int first, int last, int self,
@@ -71,6 +75,8 @@ class Kernel {
   std::unique_ptr<Workspace> workspace() const;
   template <class T>
   Pack<T> pack() const;
+  template <class T>
+  Scatter<T> scatter() const;
   Near near() const;
 
   // For n <= kBatch atoms: species[k] and neighbours[k] in; energy[k] (eV) and neighbours[k].g out. With

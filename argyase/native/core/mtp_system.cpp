@@ -68,6 +68,7 @@ void System::work(Worker& worker, int first, int last, const Outputs& out) {
   const double cutoff2 = kernel_.cutoff() * kernel_.cutoff();
   const double* x = x_.data();
   const Pack<T> pack = kernel_.pack<T>();
+  const Scatter<T> scatter = kernel_.scatter<T>();
   Neighbours<T>* batch;
   if constexpr (sizeof(T) == sizeof(double))
     batch = worker.in_double.batch;
@@ -99,14 +100,7 @@ void System::work(Worker& worker, int first, int last, const Outputs& out) {
       const int place = list_.centre(start + b);
       const Neighbours<T>& nb = batch[b];
       const int count = nb.begin[kinds];
-      double fx = 0, fy = 0, fz = 0;
-      for (int m = 0; m < count; ++m) {
-        double* fj = f + 4 * nb.tag[m];
-        const double gx = nb.gx[m], gy = nb.gy[m], gz = nb.gz[m];
-        fx += gx, fy += gy, fz += gz;
-        fj[0] -= gx, fj[1] -= gy, fj[2] -= gz;
-      }
-      f[4 * place] += fx, f[4 * place + 1] += fy, f[4 * place + 2] += fz;
+      scatter(nb, count, place, f);
       worker.energy += energy[b];
       if (out.energies) out.energies[list_.atom(place)] = energy[b];
       if (out.atom_virials)

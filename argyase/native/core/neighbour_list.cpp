@@ -23,18 +23,20 @@ void NeighbourList::build(int centres, int count, const double* x, const int* sp
       low[c] = std::min(low[c], x[3 * i + c]);
       high[c] = std::max(high[c], x[3 * i + c]);
     }
-  // Two cells to a reach; larger ones where atoms are sparse, so that there are never many more cells than
-  // atoms.
+  // Rows of cells along x are read in one go: they are thick, as few as can be, and finely cut. Larger cells
+  // where atoms are sparse, so that there are never many more cells than atoms.
   int *cells = cells_, *steps = steps_;
-  double edge = 0.5 * reach;
-  for (bool few = false; !few; edge *= 1.3) {
+  double stretch = 1.0;
+  for (bool few = false; !few; stretch *= 1.3) {
     double total = 1;
-    for (int c = 0; c < 3; ++c) total *= std::floor((high[c] - low[c]) / edge) + 1;
-    if ((few = total <= 4.0 * count + 64))
+    for (int c = 0; c < 3; ++c) {
+      size[c] = stretch * reach * (c == 0 ? 0.25 : 1.0);
+      total *= std::floor((high[c] - low[c]) / size[c]) + 1;
+    }
+    if ((few = total <= 8.0 * count + 64))
       for (int c = 0; c < 3; ++c) {
-        cells[c] = static_cast<int>((high[c] - low[c]) / edge) + 1;
-        size[c] = edge;
-        steps[c] = static_cast<int>(std::ceil(reach / edge));
+        cells[c] = static_cast<int>((high[c] - low[c]) / size[c]) + 1;
+        steps[c] = static_cast<int>(std::ceil(reach / size[c]));
       }
   }
 
