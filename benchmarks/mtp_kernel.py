@@ -61,8 +61,15 @@ def once(function: Callable[[], object]) -> float:
 
 
 def calls(calculator: MTP | MotepMTP, atoms: Atoms) -> Callable[[], float]:
-    """Seconds of one calculation, again and again."""
-    return lambda: once(lambda: calculator.calculate(atoms, ["energy", "forces", "stress"]))
+    """Seconds of one calculation, the fastest of as many as fit into a twentieth of a second."""
+
+    def turn() -> float:
+        best, start = np.inf, time.perf_counter()
+        while time.perf_counter() - start < 0.05 or best == np.inf:
+            best = min(best, once(lambda: calculator.calculate(atoms, ["energy", "forces", "stress"])))
+        return best
+
+    return turn
 
 
 def fastest(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
