@@ -93,7 +93,7 @@ struct Kernel::Impl {
   Potential potential;
   std::vector<int> rank;    // highest degree of the dense moments of each mu, -1 for none
   std::vector<int> offset;  // where the moments of a mu begin in the dense layout (mu, monomial)
-  int dense = 0, top_rank = -1, basic = 0, moments = 0, sums = 0;
+  int dense = 0, top_rank = -1, basic = 0, moments = 0;
   std::vector<int> dense_of;  // dense place of each basic moment of the file
   Radial<double> radial;
   Radial<float> radial_single;

@@ -70,7 +70,6 @@ void prepare_folds(Kernel::Impl& k) {
           k.folds.push_back({first + monomial(a, b, c), first + monomial(a, b, c - 2),
                              first + monomial(a + 2, b, c - 2), first + monomial(a, b + 2, c - 2)});
   }
-  k.sums = static_cast<int>(k.sum_of.size());
 }
 
 template <class T>

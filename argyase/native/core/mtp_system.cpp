@@ -71,9 +71,9 @@ void System::work(Worker& worker, int first, int last, const Outputs& out) {
   const Scatter<T> scatter = kernel_.scatter<T>();
   Neighbours<T>* batch;
   if constexpr (sizeof(T) == sizeof(double))
-    batch = worker.in_double.batch;
+    batch = worker.in_double;
   else
-    batch = worker.in_single.batch;
+    batch = worker.in_single;
 
   for (int start = first; start < last; start += kBatch) {
     const int n = std::min(kBatch, last - start);

@@ -30,14 +30,10 @@ class System {
   double compute(const double* x, double* f, const Outputs& out);
 
  private:
-  template <class T>
-  struct Part {
-    Neighbours<T> batch[kBatch];
-  };
   struct Worker {
     std::unique_ptr<Workspace> work;
-    Part<double> in_double;
-    Part<float> in_single;
+    Neighbours<double> in_double[kBatch];
+    Neighbours<float> in_single[kBatch];
     Array<double> f, v;  // (place, 4) and (place, 6)
     double energy = 0;
   };

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -165,6 +166,8 @@ class PyKernel {
       const Images images =
           images_of(n, positions.data(), types.data(), cell.data(), periodic.data(), cutoff());
       nb::gil_scoped_release release;
+      const std::lock_guard<std::mutex> alone(
+          mutex_);  // the lists and forces in `system_` are for one at a time
       const int count = static_cast<int>(images.origin.size());
       std::vector<double> f(3 * static_cast<size_t>(count), 0.0);
       system_.build(static_cast<int>(n), count, images.x.data(), images.species.data(), 0.0);
@@ -188,6 +191,7 @@ class PyKernel {
  private:
   argyase::Kernel kernel_;
   argyase::System system_;
+  std::mutex mutex_;
   bool mixed_;
 };
 
