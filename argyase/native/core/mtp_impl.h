@@ -34,9 +34,16 @@ static constexpr Powers powers(int index) {
 static constexpr int reduced(int rank) { return (rank + 1) * (rank + 1); }
 static constexpr int reduced(int degree, int b, int c) { return degree * degree + (c ? degree + 1 : 0) + b; }
 
-struct Product {
-  int a, b, c;
+// A term of a sum, factor M_a M_b or factor M_a adj_b, or, with b = -1, factor M_a.
+struct Term {
   double factor;
+  int a, b;
+};
+
+// M_moment or adj_moment: the sum of a weight and of terms that follow each other, those with b = -1 first.
+struct Sum {
+  int moment, constant_terms, terms;
+  double weight;
 };
 
 struct Scalar {
@@ -49,19 +56,20 @@ struct Fold {
   int target, lower, xx, yy;
 };
 
-// One atom of a batch: raw pointers into its Neighbours, and its part of the workspace.
+// One atom of a batch: its neighbours, and its part of the workspace.
 template <class T>
 struct View {
-  int species, stride, count;
-  const int* begin;
-  const T *x, *y, *z, *r2;
-  T *gx, *gy, *gz, *rows;
+  int place, species, count, stride;
+  const int *begin, *tag;
+  T* rows;
 };
 
 template <class T>
 struct Batch {
   int n;
   View<T> atom[kBatch];
+  Places at;
+  Target target;
   double *energy, *moments, *adjoint, *dense;
   T *coefficients, *tables;
 };
@@ -73,21 +81,22 @@ using Run = void (*)(const Kernel::Impl&, const Batch<T>&);
 struct Selection {
   Run<double> run;
   Run<float> run_single;
-  Pack<double> pack;
-  Pack<float> pack_single;
-  Scatter<double> scatter;
-  Scatter<float> scatter_single;
-  Near near;
+  Filter filter;
+  Search search;
   int rank[5];
   int mus = 0;
 };
 
-// Coefficients of f_mu = (r_c - r)^2 sum_b c_b T_b(xi) and of the derivative of that sum,
-// (species, species, basis, mu).
+// The square of the cutoff in steps of the grid, widened by what rounding may do.
+inline float grid_limit(const Places& at, double cutoff) {
+  const double steps = cutoff / at.step * (1 + 5e-7) + 2;
+  return static_cast<float>(steps * steps);
+}
+
+// Coefficients of q_mu in f_mu = (r_c - r)^2 q_mu(xi), (species, species, basis, mu): of the powers of xi, or of
+// the Chebyshev polynomials.
 template <class T>
-struct Radial {
-  std::vector<T> value, slope;
-};
+using Radial = std::vector<T>;
 
 struct Kernel::Impl {
   Potential potential;
@@ -95,9 +104,13 @@ struct Kernel::Impl {
   std::vector<int> offset;  // where the moments of a mu begin in the dense layout (mu, monomial)
   int dense = 0, top_rank = -1, basic = 0, moments = 0;
   std::vector<int> dense_of;  // dense place of each basic moment of the file
+  bool chebyshev = false;
   Radial<double> radial;
   Radial<float> radial_single;
-  std::vector<Product> products;
+  // The moments that are products, and the adjoints of all that others are made of, in the order in which each needs
+  // only those before it.
+  std::vector<Sum> moment_sums, adjoint_sums;
+  std::vector<Term> forward, backward;
   std::vector<Scalar> scalars;
   // The sums over neighbours that a kernel with fixed ranks makes: their dense places; those that follow from
   // them; what turns an adjoint into a component of the symmetric tensor, and that into one of its gradient.

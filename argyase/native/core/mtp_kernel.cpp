@@ -31,21 +31,75 @@ Selection select(const std::vector<int>& rank, const char** isa) {
   return select_baseline(rank.data(), count);
 }
 
-// Chebyshev coefficients times scaling, b U_{b-1} for the derivatives, the radial functions side by side.
+// Rounding in a sum of powers of xi grows by 1 + sqrt(2) with each power: to 300 units in the last place of the
+// largest coefficient for the 8 polynomials that MLIP takes, 3000 for 10. Beyond that, Chebyshev's recursion.
+constexpr int kMostPowers = 10;
+
+// The radial functions side by side, times scaling.
 void prepare_radial(Kernel::Impl& k) {
   const Potential& p = k.potential;
   const int basis = p.radial_basis_size, mus = p.radial_funcs_count,
             pairs = p.species_count * p.species_count;
-  const double slope = 2.0 / (p.max_dist - p.min_dist);
+  k.chebyshev = basis > kMostPowers;
+  // T_b = sum_n powers[b][n] xi^n.
+  std::vector<std::vector<double>> powers(basis, std::vector<double>(basis, 0.0));
+  for (int b = 0; b < basis; ++b) {
+    if (b < 2 || k.chebyshev) {
+      powers[b][b] = 1.0;
+      continue;
+    }
+    for (int n = 0; n < basis; ++n)
+      powers[b][n] = (n > 0 ? 2.0 * powers[b - 1][n - 1] : 0.0) - powers[b - 2][n];
+  }
   for (int pair = 0; pair < pairs; ++pair)
-    for (int b = 0; b < basis; ++b)
+    for (int n = 0; n < basis; ++n)
       for (int m = 0; m < mus; ++m) {
-        const double c = p.scaling * p.radial_coeffs[(static_cast<size_t>(pair) * mus + m) * basis + b];
-        k.radial.value.push_back(c);
-        k.radial.slope.push_back(c * b * slope);
+        const double* c = p.radial_coeffs.data() + (static_cast<size_t>(pair) * mus + m) * basis;
+        double sum = 0.0;
+        for (int b = n; b < basis; ++b) sum += c[b] * powers[b][n];
+        k.radial.push_back(p.scaling * sum);
       }
-  k.radial_single.value.assign(k.radial.value.begin(), k.radial.value.end());
-  k.radial_single.slope.assign(k.radial.slope.begin(), k.radial.slope.end());
+  k.radial_single.assign(k.radial.begin(), k.radial.end());
+}
+
+// The products of the file, turned around: for each moment the sum that it is, and the sum that its adjoint is.
+void prepare_products(Kernel::Impl& k) {
+  const Potential& p = k.potential;
+  std::vector<double> weight(k.moments, 0.0);
+  for (const Scalar& s : k.scalars) weight[s.moment] += s.weight;
+  // A moment is not written after it was read: in the order of their last products each needs only earlier ones.
+  std::vector<int> last(k.moments, -1), order;
+  std::vector<bool> inner(k.moments, false);  // part of another moment
+  std::vector<std::vector<Term>> made_of(k.moments), goes_into(k.moments);
+  for (size_t n = 0; n < p.index_times.size(); ++n) {
+    const auto& [a, b, factor, c] = p.index_times[n];
+    last[c] = static_cast<int>(n), inner[a] = inner[b] = true;
+    made_of[c].push_back({static_cast<double>(factor), a, b});
+    goes_into[a].push_back({static_cast<double>(a == b ? 2 * factor : factor), b, c});
+    if (a != b) goes_into[b].push_back({static_cast<double>(factor), a, c});
+  }
+  for (int m = k.basic; m < k.moments; ++m) order.push_back(m);
+  std::sort(order.begin(), order.end(), [&](int a, int b) { return last[a] < last[b]; });
+  for (const int m : order) {
+    k.moment_sums.push_back({m, 0, static_cast<int>(made_of[m].size()), 0.0});
+    k.forward.insert(k.forward.end(), made_of[m].begin(), made_of[m].end());
+  }
+  std::reverse(order.begin(), order.end());
+  for (int m = k.basic - 1; m >= 0; --m) order.push_back(m);
+  for (const int m : order) {
+    if (m >= k.basic && !inner[m]) continue;  // its adjoint is its weight
+    Sum sum{m, 0, 0, weight[m]};
+    for (const bool constant : {true, false})
+      for (const Term& t : goes_into[m])
+        if (inner[t.b] != constant) {
+          ++(constant ? sum.constant_terms : sum.terms);
+          if (constant)
+            k.backward.push_back({t.factor * weight[t.b], t.a, -1});
+          else
+            k.backward.push_back(t);
+        }
+    k.adjoint_sums.push_back(sum);
+  }
 }
 
 void prepare_folds(Kernel::Impl& k) {
@@ -85,16 +139,12 @@ Run<float> run_of<float>(const Selection& s) {
 
 }  // namespace
 
-template <class T>
-void Neighbours<T>::reserve(int count, int species) {
-  const size_t n = static_cast<size_t>(count) + kPad;
-  begin.resize(species + 1);
-  if (x.size() >= n) return;
-  for (auto* v : {&x, &y, &z, &r2, &gx, &gy, &gz}) v->resize(n);
-  tag.resize(n);
+void Neighbours::reserve(int count, int kinds) {
+  begin.resize(kinds + 1);
+  const size_t n = static_cast<size_t>(count) + kOverrun;
+  if (tag.size() >= n) return;
+  tag.resize(n), marks.resize(n);
 }
-template struct Neighbours<double>;
-template struct Neighbours<float>;
 
 Kernel::Kernel(const Potential& potential) : impl_(std::make_unique<Impl>()) {
   Impl& k = *impl_;
@@ -126,10 +176,9 @@ Kernel::Kernel(const Potential& potential) : impl_(std::make_unique<Impl>()) {
   }
   k.basic = static_cast<int>(p.index_basic.size());
   k.moments = p.alpha_moments_count;
-  for (const auto& [a, b, factor, c] : p.index_times)
-    k.products.push_back({a, b, c, static_cast<double>(factor)});
   for (size_t s = 0; s < p.moment_mapping.size(); ++s)
     k.scalars.push_back({p.moment_mapping[s], p.moment_coeffs[s]});
+  prepare_products(k);
   prepare_radial(k);
   if (selection.mus) prepare_folds(k);
 }
@@ -140,59 +189,39 @@ Kernel::Kernel(Kernel&&) noexcept = default;
 double Kernel::cutoff() const { return impl_->potential.max_dist; }
 int Kernel::species_count() const { return impl_->potential.species_count; }
 const char* Kernel::isa() const { return impl_->isa; }
-template <>
-Pack<double> Kernel::pack<double>() const {
-  return impl_->selection.pack;
-}
-template <>
-Pack<float> Kernel::pack<float>() const {
-  return impl_->selection.pack_single;
-}
-template <>
-Scatter<double> Kernel::scatter<double>() const {
-  return impl_->selection.scatter;
-}
-template <>
-Scatter<float> Kernel::scatter<float>() const {
-  return impl_->selection.scatter_single;
-}
-Near Kernel::near() const { return impl_->selection.near; }
+Filter Kernel::filter() const { return impl_->selection.filter; }
+Search Kernel::search() const { return impl_->selection.search; }
 std::unique_ptr<Workspace> Kernel::workspace() const { return std::make_unique<Workspace>(); }
 
 template <class T>
-void Kernel::compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours,
-                     double* energy) const {
+void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Places& at, double* energy,
+                     const Target& target) const {
   const Impl& k = *impl_;
-  const T rc = static_cast<T>(cutoff());
-  const int kinds = species_count(), rows = 4 + 2 * k.potential.radial_funcs_count, pad = Neighbours<T>::kPad;
+  const int kinds = species_count(), rows = 5 + 2 * k.potential.radial_funcs_count;
   const auto room = [](Array<double>& a, size_t count) {
     if (a.size() < count) a.resize(count);
     return a.data();
   };
   Batch<T> batch{};
-  batch.n = n;
+  batch.n = n, batch.at = at, batch.target = target, batch.energy = energy;
   size_t need = 0;
+  constexpr int line = kLine / static_cast<int>(sizeof(T));
   for (int i = 0; i < n; ++i) {
-    Neighbours<T>& nb = neighbours[i];
+    Neighbours& nb = neighbours[i];
     const int count = nb.begin[kinds];
-    for (int m = count; m < count + pad; ++m) {
-      nb.x[m] = rc, nb.y[m] = nb.z[m] = 0, nb.r2[m] = rc * rc;
-    }
-    // Whole cache lines, and an odd number of them apart, so that the rows do not fall onto the same cache
-    // set.
-    const int line = kLine / static_cast<int>(sizeof(T));
-    const int stride = ((count + pad + line - 1) / line | 1) * line;
+    for (int m = count; m < count + kOverrun; ++m) nb.tag[m] = at.count;
+    // Whole cache lines, with room for a vector that begins at the last neighbour, and an odd number of them, so that
+    // the rows do not fall onto the same cache set.
+    const int stride = ((count + 2 * line - 2) / line | 1) * line;
     need += static_cast<size_t>(rows) * stride;
-    batch.atom[i] = {species[i],  stride,       count,        nb.begin.data(), nb.x.data(),  nb.y.data(),
-                     nb.z.data(), nb.r2.data(), nb.gx.data(), nb.gy.data(),    nb.gz.data(), nullptr};
+    batch.atom[i] = {nb.place, nb.species, count, stride, nb.begin.data(), nb.tag.data(), nullptr};
   }
-  batch.energy = energy;
   batch.moments = room(work.moments, static_cast<size_t>(k.moments) * kBatch);
   batch.adjoint = room(work.adjoint, static_cast<size_t>(k.moments) * kBatch);
   batch.dense = room(work.dense, static_cast<size_t>(k.dense) * kBatch);
   // In units of doubles: enough for either type.
-  batch.tables =
-      reinterpret_cast<T*>(room(work.tables, static_cast<size_t>(2 * monomials(k.top_rank) + k.dense) * pad));
+  batch.tables = reinterpret_cast<T*>(
+      room(work.tables, static_cast<size_t>(2 * monomials(k.top_rank) + k.dense) * (2 * kLine / sizeof(T))));
   batch.coefficients =
       reinterpret_cast<T*>(room(work.coefficients, static_cast<size_t>(2 * k.dense) * kBatch));
   T* row = reinterpret_cast<T*>(room(work.rows, need));
@@ -204,7 +233,7 @@ void Kernel::compute(Workspace& work, int n, const int* species, Neighbours<T>* 
   if (n < kBatch) std::fill(work.dense.begin(), work.dense.end(), 0.0);
   run_of<T>(k.selection)(k, batch);
 }
-template void Kernel::compute(Workspace&, int, const int*, Neighbours<double>*, double*) const;
-template void Kernel::compute(Workspace&, int, const int*, Neighbours<float>*, double*) const;
+template void Kernel::compute<double>(Workspace&, int, Neighbours*, const Places&, double*, const Target&) const;
+template void Kernel::compute<float>(Workspace&, int, Neighbours*, const Places&, double*, const Target&) const;
 
 }  // namespace argyase

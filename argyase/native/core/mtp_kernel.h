@@ -25,38 +25,53 @@ struct Aligned {
 template <class T>
 using Array = std::vector<T, Aligned<T>>;
 
-// Neighbours of one atom within the cutoff, sorted by species. Filled by the caller; T is the type of the
-// arithmetic, double or float.
-template <class T>
-struct Neighbours {
-  // Room behind the last neighbour that the kernel fills with padding: less than two of the widest vectors.
-  static constexpr int kPad = 2 * kLine / sizeof(T);
-
-  void reserve(int count, int species);
-
-  Array<T> x, y, z, r2;    // r_j - r_i, A; |r_j - r_i|^2
-  std::vector<int> tag;    // the caller's own number of the neighbour
-  std::vector<int> begin;  // (species + 1): where the neighbours of a species begin; the last is their number
-  Array<T> gx, gy, gz;     // out: dE_i / d(r_j - r_i), eV/A
+// Where atoms stand, four numbers a place, the fourth without meaning. The place number `count` is farther than
+// the cutoff from all others: vectors of neighbours are filled up with it.
+struct Places {
+  int count;
+  const double* x;  // A
+  const int* grid;  // the same in whole `step`s from a common origin
+  double step;      // A
 };
 
-// Puts the neighbours list[0 ... count - 1] that are within the cutoff of the atom at `centre` behind the
-// first m of nb; their new number. x: four numbers a place. `list` is readable, and nb has room, for kOverrun
-// more.
-constexpr int kOverrun = 8;
-template <class T>
-using Pack = int (*)(const double* x, const int* list, int count, const double* centre, double cutoff2,
-                     Neighbours<T>& nb, int m);
-// Takes the derivatives g of the neighbours nb of the atom at `place` from its forces: f (four numbers a
-// place) of a neighbour minus g, of the atom plus the sum of all.
-template <class T>
-using Scatter = void (*)(const Neighbours<T>& nb, int count, int place, double* f);
-// Appends to `out` which of the places first ... last - 1 are nearer than the root of reach2, but not `self`;
-// how many these are. Coordinates are readable, and `out` has room, for kOverrun more.
-using Near = int (*)(const double* x, const double* y, const double* z, int first, int last, int self,
-                     double reach2, int* out);
+// The neighbours of the atom at `place`.
+struct Neighbours {
+  void reserve(int count, int species);
 
-constexpr int kBatch = 8;  // atoms whose tensor products are computed together, one in each lane
+  int place, species;
+  std::vector<int> tag;    // their places, species by species; room for kOverrun more
+  std::vector<int> begin;  // (species + 1): the first of each species; the last is their number
+  std::vector<int> marks;  // for `Filter`
+};
+
+// Whoever reads or writes a list by vectors goes on for less than this behind its end.
+constexpr int kOverrun = 16;
+
+// Of the neighbours of nb.place in the list, those of species s from segment[s] to segment[s + 1], the ones within
+// the cutoff (and some that are beyond it by less than 1e-6 of it); their number.
+using Filter = int (*)(const Places& at, const int* list, const int* segment, int kinds, double cutoff,
+                       Neighbours& nb);
+// Atoms in the order of their places: coordinates, A from a common origin, and species. Readable for kOverrun more.
+struct Sorted {
+  const float *x, *y, *z;
+  const int* kind;
+};
+struct Range {
+  int first, last;
+};
+// Writes to `out` the places in the ranges that are nearer to `self` than the root of reach2, species by species:
+// those of species s from segment[s] to segment[s + 1], counted from `out`; returns their number. `hits` and
+// `hit_kinds` have room for all places in the ranges, and kOverrun more.
+using Search = int (*)(const Sorted& sorted, const Range* ranges, int count, int self, float reach2, int kinds,
+                       int* hits, int* hit_kinds, int* out, int* segment);
+
+// What is added to: forces, eV/A, and half of each pair's virial for either atom, -dE/d(r_j - r_i) (r_j - r_i), eV.
+struct Target {
+  double* f;            // (place, 4)
+  double* v = nullptr;  // (place, 8): xx yy zz 0 xy xz yz 0; null: not wanted
+};
+
+constexpr int kBatch = 4;  // atoms whose tensor products are computed together, one in each lane
 
 class Workspace;
 
@@ -73,17 +88,15 @@ class Kernel {
   const char* isa() const;
 
   std::unique_ptr<Workspace> workspace() const;
-  template <class T>
-  Pack<T> pack() const;
-  template <class T>
-  Scatter<T> scatter() const;
-  Near near() const;
+  Filter filter() const;
+  Search search() const;
 
-  // For n <= kBatch atoms: species[k] and neighbours[k] in; energy[k] (eV) and neighbours[k].g out. With
-  // float, the work on each neighbour is done in single precision, the tensor products and energies in
+  // For n <= kBatch atoms and their neighbours: the energy of each, eV, out; forces and virials added to the target.
+  // With float, the work on each neighbour is done in single precision, the tensor products and all sums of forces in
   // double.
   template <class T>
-  void compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours, double* energy) const;
+  void compute(Workspace& work, int n, Neighbours* neighbours, const Places& at, double* energy,
+               const Target& target) const;
 
   struct Impl;
 

@@ -10,21 +10,43 @@ System::System(const Kernel& kernel, int threads)
 }
 
 void System::build(int centres, int count, const double* x, const int* species, double skin) {
-  list_.build(centres, count, x, species, kernel_.species_count(), kernel_.cutoff() + skin, kernel_.near(),
+  list_.build(centres, count, x, species, kernel_.species_count(), kernel_.cutoff() + skin, kernel_.search(),
               threads_);
-  species_.resize(count);
-  for (int p = 0; p < count; ++p) species_[p] = species[list_.atom(p)];
+}
+
+// Positions in the order of the places, in A and on a grid as fine as 31 bits allow: 1e-8 A for 40 A.
+void System::place(const double* x) {
+  const int count = list_.places();
+  x_.resize(4 * static_cast<size_t>(count) + 4), grid_.resize(x_.size());
+  double low[3], high[3];
+  for (int c = 0; c < 3; ++c) low[c] = high[c] = count > 0 ? x[c] : 0.0;
+  for (int p = 0; p < count; ++p) {
+    const double* from = x + 3 * static_cast<size_t>(list_.atom(p));
+    double* to = x_.data() + 4 * static_cast<size_t>(p);
+    for (int c = 0; c < 3; ++c) {
+      to[c] = from[c];
+      low[c] = std::min(low[c], from[c]), high[c] = std::max(high[c], from[c]);
+    }
+  }
+  // The place behind the last one is three cutoffs away from the nearest of the others.
+  double extent = 0.0;
+  for (int c = 0; c < 3; ++c) extent = std::max(extent, high[c] - low[c]);
+  extent += 3.0 * kernel_.cutoff();
+  for (int c = 0; c < 3; ++c) x_[4 * static_cast<size_t>(count) + c] = low[c] + extent;
+  const double step = extent / 2147483000.0, per = 1.0 / step;
+  const double centre[3] = {low[0] + 0.5 * extent, low[1] + 0.5 * extent, low[2] + 0.5 * extent};
+  for (int p = 0; p <= count; ++p) {
+    const double* from = x_.data() + 4 * static_cast<size_t>(p);
+    int* to = grid_.data() + 4 * static_cast<size_t>(p);
+    for (int c = 0; c < 3; ++c) to[c] = static_cast<int>((from[c] - centre[c]) * per);
+  }
+  places_ = {count, x_.data(), grid_.data(), step};
 }
 
 template <class T>
 double System::compute(const double* x, double* f, const Outputs& out) {
   const int places = list_.places(), centres = list_.centres();
-  x_.resize(4 * static_cast<size_t>(places));
-  for (int p = 0; p < places; ++p) {
-    const double* from = x + 3 * static_cast<size_t>(list_.atom(p));
-    double* to = x_.data() + 4 * static_cast<size_t>(p);
-    to[0] = from[0], to[1] = from[1], to[2] = from[2];
-  }
+  place(x);
   // Waking a thread costs about as much as the work on 50 atoms.
   const int parts = std::clamp(centres / 100, 1, threads_.count());
   const auto share = [&](int n) {
@@ -35,8 +57,8 @@ double System::compute(const double* x, double* f, const Outputs& out) {
   const auto each = [&](int n) {
     if (n >= parts) return;
     Worker& w = workers_[n];
-    w.f.assign(4 * static_cast<size_t>(places), 0.0);
-    if (out.atom_virials) w.v.assign(6 * static_cast<size_t>(places), 0.0);
+    w.f.assign(4 * static_cast<size_t>(places + 1), 0.0);
+    if (out.atom_virials) w.v.assign(8 * static_cast<size_t>(places + 1), 0.0);
     w.energy = 0;
     work<T>(w, share(n), share(n + 1), out);
   };
@@ -56,8 +78,11 @@ double System::compute(const double* x, double* f, const Outputs& out) {
     }
     if (out.atom_virials)
       for (int p = 0; p < places; ++p)
-        for (int c = 0; c < 6; ++c)
-          out.atom_virials[6 * static_cast<size_t>(list_.atom(p)) + c] += w.v[6 * static_cast<size_t>(p) + c];
+        for (int c = 0; c < 3; ++c) {
+          double* to = out.atom_virials + 6 * static_cast<size_t>(list_.atom(p));
+          const double* from = w.v.data() + 8 * static_cast<size_t>(p);
+          to[c] += from[c], to[3 + c] += from[4 + c];
+        }
   }
   return energy;
 }
@@ -65,54 +90,22 @@ double System::compute(const double* x, double* f, const Outputs& out) {
 template <class T>
 void System::work(Worker& worker, int first, int last, const Outputs& out) {
   const int kinds = kernel_.species_count();
-  const double cutoff2 = kernel_.cutoff() * kernel_.cutoff();
-  const double* x = x_.data();
-  const Pack<T> pack = kernel_.pack<T>();
-  const Scatter<T> scatter = kernel_.scatter<T>();
-  Neighbours<T>* batch;
-  if constexpr (sizeof(T) == sizeof(double))
-    batch = worker.in_double;
-  else
-    batch = worker.in_single;
-
+  const Filter filter = kernel_.filter();
+  const Target target{worker.f.data(), out.atom_virials ? worker.v.data() : nullptr};
   for (int start = first; start < last; start += kBatch) {
     const int n = std::min(kBatch, last - start);
-    int kind[kBatch];
     for (int b = 0; b < n; ++b) {
-      const int place = list_.centre(start + b);
-      const int *segment = list_.segment(start + b), *list = list_.neighbours(start + b);
-      Neighbours<T>& nb = batch[b];
+      const int* segment = list_.segment(start + b);
+      Neighbours& nb = worker.neighbours[b];
       nb.reserve(segment[kinds] - segment[0], kinds);
-      kind[b] = species_[place];
-      int m = 0;
-      for (int s = 0; s < kinds; ++s) {
-        nb.begin[s] = m;
-        m = pack(x, list + segment[s], segment[s + 1] - segment[s], x + 4 * static_cast<size_t>(place),
-                 cutoff2, nb, m);
-      }
-      nb.begin[kinds] = m;
+      nb.place = list_.centre(start + b), nb.species = list_.species(nb.place);
+      filter(places_, list_.neighbours(start + b), segment, kinds, kernel_.cutoff(), nb);
     }
     double energy[kBatch];
-    kernel_.compute(*worker.work, n, kind, batch, energy);
-
-    double* f = worker.f.data();
+    kernel_.compute<T>(*worker.work, n, worker.neighbours, places_, energy, target);
     for (int b = 0; b < n; ++b) {
-      const int place = list_.centre(start + b);
-      const Neighbours<T>& nb = batch[b];
-      const int count = nb.begin[kinds];
-      scatter(nb, count, place, f);
       worker.energy += energy[b];
-      if (out.energies) out.energies[list_.atom(place)] = energy[b];
-      if (out.atom_virials)
-        for (int m = 0; m < count; ++m) {
-          const double x_m = nb.x[m], y_m = nb.y[m], z_m = nb.z[m];
-          const double v[6] = {-0.5 * x_m * nb.gx[m], -0.5 * y_m * nb.gy[m], -0.5 * z_m * nb.gz[m],
-                               -0.5 * x_m * nb.gy[m], -0.5 * x_m * nb.gz[m], -0.5 * y_m * nb.gz[m]};
-          for (int c = 0; c < 6; ++c) {
-            worker.v[6 * static_cast<size_t>(place) + c] += v[c];
-            worker.v[6 * static_cast<size_t>(nb.tag[m]) + c] += v[c];
-          }
-        }
+      if (out.energies) out.energies[list_.atom(worker.neighbours[b].place)] = energy[b];
     }
   }
 }

@@ -32,18 +32,19 @@ class System {
  private:
   struct Worker {
     std::unique_ptr<Workspace> work;
-    Neighbours<double> in_double[kBatch];
-    Neighbours<float> in_single[kBatch];
-    Array<double> f, v;  // (place, 4) and (place, 6)
+    Neighbours neighbours[kBatch];
+    Array<double> f, v;  // as in Target
     double energy = 0;
   };
+  void place(const double* x);
   template <class T>
   void work(Worker& worker, int first, int last, const Outputs& out);
 
   const Kernel& kernel_;
   NeighbourList list_;
-  std::vector<int> species_;  // of each place
-  Array<double> x_;           // (place, 4)
+  Places places_;
+  Array<double> x_;  // the numbers behind places_
+  Array<int> grid_;
   std::vector<Worker> workers_;
   Threads threads_;
 };
