@@ -70,7 +70,7 @@ struct Batch {
   View<T> atom[kBatch];
   Places at;
   Target target;
-  double *energy, *moments, *adjoint, *dense;
+  double *energy, *moments, *adjoint, *dense, *columns;
   T *coefficients, *tables;
 };
 
@@ -83,6 +83,7 @@ struct Selection {
   Run<float> run_single;
   Filter filter;
   Search search;
+  int copies, copies_single;  // of each radial coefficient
   int rank[5];
   int mus = 0;
 };
@@ -93,8 +94,8 @@ inline float grid_limit(const Places& at, double cutoff) {
   return static_cast<float>(steps * steps);
 }
 
-// Coefficients of q_mu in f_mu = (r_c - r)^2 q_mu(xi), (species, species, basis, mu): of the powers of xi, or of
-// the Chebyshev polynomials.
+// Coefficients of q_mu in f_mu = (r_c - r)^2 q_mu(xi), (species, species, basis, mu, copy): of the powers of
+// xi, or of the Chebyshev polynomials.
 template <class T>
 using Radial = std::vector<T>;
 
@@ -107,8 +108,8 @@ struct Kernel::Impl {
   bool chebyshev = false;
   Radial<double> radial;
   Radial<float> radial_single;
-  // The moments that are products, and the adjoints of all that others are made of, in the order in which each needs
-  // only those before it.
+  // The moments that are products, and the adjoints of all that others are made of, in the order in which
+  // each needs only those before it.
   std::vector<Sum> moment_sums, adjoint_sums;
   std::vector<Term> forward, backward;
   std::vector<Scalar> scalars;

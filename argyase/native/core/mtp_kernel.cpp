@@ -31,8 +31,9 @@ Selection select(const std::vector<int>& rank, const char** isa) {
   return select_baseline(rank.data(), count);
 }
 
-// Rounding in a sum of powers of xi grows by 1 + sqrt(2) with each power: to 300 units in the last place of the
-// largest coefficient for the 8 polynomials that MLIP takes, 3000 for 10. Beyond that, Chebyshev's recursion.
+// Rounding in a sum of powers of xi grows by 1 + sqrt(2) with each power: to 300 units in the last place of
+// the largest coefficient for the 8 polynomials that MLIP takes, 3000 for 10. Beyond that, Chebyshev's
+// recursion.
 constexpr int kMostPowers = 10;
 
 // The radial functions side by side, times scaling.
@@ -57,17 +58,20 @@ void prepare_radial(Kernel::Impl& k) {
         const double* c = p.radial_coeffs.data() + (static_cast<size_t>(pair) * mus + m) * basis;
         double sum = 0.0;
         for (int b = n; b < basis; ++b) sum += c[b] * powers[b][n];
-        k.radial.push_back(p.scaling * sum);
+        sum *= p.scaling;
+        k.radial.insert(k.radial.end(), k.selection.copies, sum);
+        k.radial_single.insert(k.radial_single.end(), k.selection.copies_single, static_cast<float>(sum));
       }
-  k.radial_single.assign(k.radial.begin(), k.radial.end());
 }
 
-// The products of the file, turned around: for each moment the sum that it is, and the sum that its adjoint is.
+// The products of the file, turned around: for each moment the sum that it is, and the sum that its adjoint
+// is.
 void prepare_products(Kernel::Impl& k) {
   const Potential& p = k.potential;
   std::vector<double> weight(k.moments, 0.0);
   for (const Scalar& s : k.scalars) weight[s.moment] += s.weight;
-  // A moment is not written after it was read: in the order of their last products each needs only earlier ones.
+  // A moment is not written after it was read: in the order of their last products each needs only earlier
+  // ones.
   std::vector<int> last(k.moments, -1), order;
   std::vector<bool> inner(k.moments, false);  // part of another moment
   std::vector<std::vector<Term>> made_of(k.moments), goes_into(k.moments);
@@ -210,8 +214,8 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
     Neighbours& nb = neighbours[i];
     const int count = nb.begin[kinds];
     for (int m = count; m < count + kOverrun; ++m) nb.tag[m] = at.count;
-    // Whole cache lines, with room for a vector that begins at the last neighbour, and an odd number of them, so that
-    // the rows do not fall onto the same cache set.
+    // Whole cache lines, with room for a vector that begins at the last neighbour, and an odd number of them,
+    // so that the rows do not fall onto the same cache set.
     const int stride = ((count + 2 * line - 2) / line | 1) * line;
     need += static_cast<size_t>(rows) * stride;
     batch.atom[i] = {nb.place, nb.species, count, stride, nb.begin.data(), nb.tag.data(), nullptr};
@@ -219,21 +223,22 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
   batch.moments = room(work.moments, static_cast<size_t>(k.moments) * kBatch);
   batch.adjoint = room(work.adjoint, static_cast<size_t>(k.moments) * kBatch);
   batch.dense = room(work.dense, static_cast<size_t>(k.dense) * kBatch);
+  batch.columns = room(work.columns, static_cast<size_t>(4 * k.dense) * kBatch);  // room for padding
   // In units of doubles: enough for either type.
   batch.tables = reinterpret_cast<T*>(
       room(work.tables, static_cast<size_t>(2 * monomials(k.top_rank) + k.dense) * (2 * kLine / sizeof(T))));
-  batch.coefficients =
-      reinterpret_cast<T*>(room(work.coefficients, static_cast<size_t>(2 * k.dense) * kBatch));
+  batch.coefficients = reinterpret_cast<T*>(
+      room(work.coefficients, static_cast<size_t>(2 * k.dense) * kBatch * kLine / sizeof(double)));
   T* row = reinterpret_cast<T*>(room(work.rows, need));
   for (int i = 0; i < n; ++i) {
     batch.atom[i].rows = row;
     row += static_cast<size_t>(rows) * batch.atom[i].stride;
   }
-  // Lanes without an atom compute with zeros.
-  if (n < kBatch) std::fill(work.dense.begin(), work.dense.end(), 0.0);
   run_of<T>(k.selection)(k, batch);
 }
-template void Kernel::compute<double>(Workspace&, int, Neighbours*, const Places&, double*, const Target&) const;
-template void Kernel::compute<float>(Workspace&, int, Neighbours*, const Places&, double*, const Target&) const;
+template void Kernel::compute<double>(Workspace&, int, Neighbours*, const Places&, double*,
+                                      const Target&) const;
+template void Kernel::compute<float>(Workspace&, int, Neighbours*, const Places&, double*,
+                                     const Target&) const;
 
 }  // namespace argyase

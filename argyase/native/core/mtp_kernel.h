@@ -25,8 +25,8 @@ struct Aligned {
 template <class T>
 using Array = std::vector<T, Aligned<T>>;
 
-// Where atoms stand, four numbers a place, the fourth without meaning. The place number `count` is farther than
-// the cutoff from all others: vectors of neighbours are filled up with it.
+// Where atoms stand, four numbers a place, the fourth without meaning. The place number `count` is farther
+// than the cutoff from all others: vectors of neighbours are filled up with it.
 struct Places {
   int count;
   const double* x;  // A
@@ -47,11 +47,12 @@ struct Neighbours {
 // Whoever reads or writes a list by vectors goes on for less than this behind its end.
 constexpr int kOverrun = 16;
 
-// Of the neighbours of nb.place in the list, those of species s from segment[s] to segment[s + 1], the ones within
-// the cutoff (and some that are beyond it by less than 1e-6 of it); their number.
+// Of the neighbours of nb.place in the list, those of species s from segment[s] to segment[s + 1], the ones
+// within the cutoff (and some that are beyond it by less than 1e-6 of it); their number.
 using Filter = int (*)(const Places& at, const int* list, const int* segment, int kinds, double cutoff,
                        Neighbours& nb);
-// Atoms in the order of their places: coordinates, A from a common origin, and species. Readable for kOverrun more.
+// Atoms in the order of their places: coordinates, A from a common origin, and species. Readable for kOverrun
+// more.
 struct Sorted {
   const float *x, *y, *z;
   const int* kind;
@@ -59,13 +60,14 @@ struct Sorted {
 struct Range {
   int first, last;
 };
-// Writes to `out` the places in the ranges that are nearer to `self` than the root of reach2, species by species:
-// those of species s from segment[s] to segment[s + 1], counted from `out`; returns their number. `hits` and
-// `hit_kinds` have room for all places in the ranges, and kOverrun more.
-using Search = int (*)(const Sorted& sorted, const Range* ranges, int count, int self, float reach2, int kinds,
-                       int* hits, int* hit_kinds, int* out, int* segment);
+// Writes to `out` the places in the ranges that are nearer to `self` than the root of reach2, species by
+// species: those of species s from segment[s] to segment[s + 1], counted from `out`; returns their number.
+// `hits` and `hit_kinds` have room for all places in the ranges, and kOverrun more.
+using Search = int (*)(const Sorted& sorted, const Range* ranges, int count, int self, float reach2,
+                       int kinds, int* hits, int* hit_kinds, int* out, int* segment);
 
-// What is added to: forces, eV/A, and half of each pair's virial for either atom, -dE/d(r_j - r_i) (r_j - r_i), eV.
+// What is added to: forces, eV/A, and half of each pair's virial for either atom, -dE/d(r_j - r_i) (r_j -
+// r_i), eV.
 struct Target {
   double* f;            // (place, 4)
   double* v = nullptr;  // (place, 8): xx yy zz 0 xy xz yz 0; null: not wanted
@@ -91,9 +93,9 @@ class Kernel {
   Filter filter() const;
   Search search() const;
 
-  // For n <= kBatch atoms and their neighbours: the energy of each, eV, out; forces and virials added to the target.
-  // With float, the work on each neighbour is done in single precision, the tensor products and all sums of forces in
-  // double.
+  // For n <= kBatch atoms and their neighbours: the energy of each, eV, out; forces and virials added to the
+  // target. With float, the work on each neighbour is done in single precision, the tensor products and all
+  // sums of forces in double.
   template <class T>
   void compute(Workspace& work, int n, Neighbours* neighbours, const Places& at, double* energy,
                const Target& target) const;
@@ -106,9 +108,10 @@ class Kernel {
 
 class Workspace {
  public:
-  Array<double> rows;     // per atom of the batch: unit vector, 1/r, f_mu and f_mu' of each neighbour
+  Array<double> rows;     // per atom of the batch: unit vector, 1/r, r, f_mu and f_mu' of each neighbour
   Array<double> moments;  // (moment, lane)
   Array<double> adjoint;  // (moment, lane)
+  Array<double> columns;  // (lane, sum): the sums over neighbours of each atom
   Array<double> dense;    // (monomial, lane): dense moments, then their adjoints
   Array<double> tables;   // monomials, weights and sums of the kernel that is steered by tables
   Array<double> coefficients;

@@ -34,12 +34,11 @@ void System::place(const double* x) {
   extent += 3.0 * kernel_.cutoff();
   for (int c = 0; c < 3; ++c) x_[4 * static_cast<size_t>(count) + c] = low[c] + extent;
   const double step = extent / 2147483000.0, per = 1.0 / step;
-  const double centre[3] = {low[0] + 0.5 * extent, low[1] + 0.5 * extent, low[2] + 0.5 * extent};
-  for (int p = 0; p <= count; ++p) {
-    const double* from = x_.data() + 4 * static_cast<size_t>(p);
-    int* to = grid_.data() + 4 * static_cast<size_t>(p);
-    for (int c = 0; c < 3; ++c) to[c] = static_cast<int>((from[c] - centre[c]) * per);
-  }
+  const double centre[4] = {low[0] + 0.5 * extent, low[1] + 0.5 * extent, low[2] + 0.5 * extent, 0.0};
+  const double* from = x_.data();
+  int* to = grid_.data();
+  for (int p = 0; p <= count; ++p)
+    for (int c = 0; c < 3; ++c) to[4 * p + c] = static_cast<int>((from[4 * p + c] - centre[c]) * per);
   places_ = {count, x_.data(), grid_.data(), step};
 }
 

@@ -23,16 +23,16 @@ void NeighbourList::build(int centres, int count, const double* x, const int* sp
       high[c] = std::max(high[c], x[3 * i + c]);
     }
   // What rounding to single precision may do to a distance; a list may hold a few too many.
-  slack_ = 1e-6 * (std::max({high[0] - low[0], high[1] - low[1], high[2] - low[2]}) + reach);
+  slack_ = 5e-7 * (std::max({high[0] - low[0], high[1] - low[1], high[2] - low[2]}) + reach);
 
-  // Rows of cells along x are read in one go. Larger cells where atoms are sparse, so that there are never many more
-  // cells than atoms.
+  // Rows of cells along x are read in one go. Larger cells where atoms are sparse, so that there are never
+  // many more cells than atoms.
   int* cells = cells_;
   double stretch = 1.0;
   for (bool few = false; !few; stretch *= 1.3) {
     double total = 1;
     for (int c = 0; c < 3; ++c) {
-      size_[c] = stretch * reach * (c == 0 ? 0.25 : 0.5);
+      size_[c] = stretch * (reach + 2 * slack_) * (c == 0 ? 0.25 : 1.0);
       total *= std::floor((high[c] - low[c]) / size_[c]) + 1;
     }
     if ((few = total <= 8.0 * count + 64))
@@ -75,52 +75,39 @@ void NeighbourList::build(int centres, int count, const double* x, const int* sp
 void NeighbourList::find(int first_centre, int last_centre, Found& found) {
   const int* cells = cells_;
   const Sorted sorted{x_.data(), y_.data(), z_.data(), kind_.data()};
-  const float slack = static_cast<float>(slack_), reach = static_cast<float>(reach_) + 2 * slack,
-              reach2 = reach * reach;
-  float size[3], per[3];
-  for (int c = 0; c < 3; ++c) size[c] = static_cast<float>(size_[c]), per[c] = static_cast<float>(1 / size_[c]);
-  size_t used = 0;
-  for (int k = first_centre; k < last_centre; ++k) {
+  const float reach2 = static_cast<float>((reach_ + slack_) * (reach_ + slack_));
+  // Cells along x that the reach, and the rounding of the last of them, goes beyond its own.
+  const int steps = static_cast<int>((reach_ + 2 * slack_) / size_[0]) + 1;
+  const auto room = [](std::vector<int>& v, size_t n) {
+    if (v.size() < n) v.resize(2 * n + 1024);
+  };
+  size_t used = 0, candidates = 0;
+  Range ranges[9];
+  int count = 0;
+  for (int k = first_centre, cell = -1; k < last_centre; ++k) {
     const int self = centre_[k];
-    const float at[3] = {x_[self], y_[self], z_[self]};
-    const auto cell = [&](float position, int c) {
-      return std::clamp(static_cast<int>(position * per[c]), 0, cells[c] - 1);
-    };
-    // Square of the distance of the atom from the nearest point of the cells number n along an axis.
-    const auto gap2 = [&](int n, int c) {
-      const float below = static_cast<float>(n) * size[c] - slack - at[c],
-                  above = at[c] - static_cast<float>(n + 1) * size[c] - slack, gap = std::max({0.0F, below, above});
-      return gap * gap;
-    };
-    const int y0 = cell(at[1] - reach, 1), y1 = cell(at[1] + reach, 1), z1 = cell(at[2] + reach, 2);
-    found.gaps.clear();
-    for (int ny = y0; ny <= y1; ++ny) found.gaps.push_back(gap2(ny, 1));
-    found.ranges.clear();
-    size_t candidates = 0;
-    for (int nz = cell(at[2] - reach, 2); nz <= z1; ++nz) {
-      const float left_z = reach * reach - gap2(nz, 2);
-      for (int ny = y0; ny <= y1; ++ny) {
-        const float left2 = left_z - found.gaps[ny - y0];
-        if (left2 < 0) continue;
-        const float left = std::sqrt(left2) + slack;
-        const int* row = start_.data() + (nz * cells[1] + ny) * cells[0];
-        const Range range{row[cell(at[0] - left, 0)], row[cell(at[0] + left, 0) + 1]};
-        found.ranges.push_back(range);
-        candidates += range.last - range.first;
-      }
+    if (cell_[order_[self]] != cell) {
+      // Rows of cells, the same for all atoms of a cell.
+      cell = cell_[order_[self]];
+      const int nx = cell % cells[0], ny = cell / cells[0] % cells[1], nz = cell / (cells[0] * cells[1]);
+      const int x0 = std::max(nx - steps, 0), x1 = std::min(nx + steps, cells[0] - 1);
+      count = 0, candidates = 0;
+      for (int z = std::max(nz - 1, 0); z <= std::min(nz + 1, cells[2] - 1); ++z)
+        for (int y = std::max(ny - 1, 0); y <= std::min(ny + 1, cells[1] - 1); ++y) {
+          const int* row = start_.data() + (z * cells[1] + y) * cells[0];
+          ranges[count] = {row[x0], row[x1 + 1]};
+          candidates += ranges[count].last - ranges[count].first;
+          ++count;
+        }
+      room(found.hits, candidates + kOverrun), room(found.hit_kinds, candidates + kOverrun);
     }
-    const auto room = [](std::vector<int>& v, size_t n) {
-      if (v.size() < n) v.resize(2 * n + 1024);
-    };
-    room(found.hits, candidates + kOverrun), room(found.hit_kinds, candidates + kOverrun);
     room(found.list, used + candidates + kOverrun);
     start_of_[k] = used;
-    used += search_(sorted, found.ranges.data(), static_cast<int>(found.ranges.size()), self, reach2, kinds_,
-                    found.hits.data(), found.hit_kinds.data(), found.list.data() + used,
-                    segment_.data() + static_cast<size_t>(k) * (kinds_ + 1));
+    used += search_(sorted, ranges, count, self, reach2, kinds_, found.hits.data(), found.hit_kinds.data(),
+                    found.list.data() + used, segment_.data() + static_cast<size_t>(k) * (kinds_ + 1));
   }
   // Whoever reads the list by vectors reads on; what is there must be places, too.
-  if (found.list.size() < used + kOverrun) found.list.resize(used + kOverrun);
+  room(found.list, used + kOverrun);
   std::fill_n(found.list.begin() + static_cast<long>(used), kOverrun, 0);
 }
 

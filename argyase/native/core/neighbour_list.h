@@ -31,8 +31,6 @@ class NeighbourList {
   // Of each thread.
   struct Found {
     std::vector<int> list, hits, hit_kinds;
-    std::vector<Range> ranges;
-    std::vector<float> gaps;
   };
   void find(int first, int last, Found& found);
 
