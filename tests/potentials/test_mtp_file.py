@@ -87,6 +87,7 @@ def test_an_active_set_of_mlip_is_left_alone() -> None:
         (b"alpha_index_basic = {{0, 0, 0, 0}", b"alpha_index_basic = {{0, 0, 0}", "alpha_index_basic"),
         (b"alpha_index_basic = {{0, 0, 0, 0}", b"alpha_index_basic = {{9, 0, 0, 0}", "radial function 9 is not one of"),
         (b"alpha_index_basic = {{0, 0, 0, 0}", b"alpha_index_basic = {{0, -1, 0, 0}", "must be 0 or more"),
+        (b"alpha_index_basic = {{0, 0, 0, 0}", b"alpha_index_basic = {{0, 9, 9, 9}", "and 24 or less in sum"),
         (b"alpha_index_times = {{0, 0, 1,", b"alpha_index_times = {{0, 999, 1,", "moment 999 is not one of"),
         (b"alpha_index_times = {{0, 0, 1,", b"alpha_index_times = {{7, 0, 1,", "is read before it is computed"),
         (b"alpha_moment_mapping = {0, ", b"alpha_moment_mapping = {-1, ", "moment -1 is not one of"),

@@ -210,6 +210,10 @@ void check_basis(const Reader& in, std::string_view type) {
   in.fail("radial_basis_type " + quoted(type) + ": this reader knows RBChebyshev");
 }
 
+// Level 28 has up to 10. A kernel has room for all monomials up to the highest power, so that a short text
+// with a large one would take much memory.
+constexpr int kMostPowers = 24;
+
 void check_indices(const Reader& in, const Potential& p) {
   const int moments = p.alpha_moments_count;
   const int basic = static_cast<int>(p.index_basic.size());
@@ -218,8 +222,10 @@ void check_indices(const Reader& in, const Potential& p) {
     if (mu < 0 || mu >= p.radial_funcs_count)
       in.fail("alpha_index_basic: radial function " + std::to_string(mu) + " is not one of the " +
               std::to_string(p.radial_funcs_count) + " of radial_funcs_count");
-    if (nx < 0 || ny < 0 || nz < 0 || nx > 64 || ny > 64 || nz > 64 || nx + ny + nz > 64)
-      in.fail("alpha_index_basic: powers of a moment must be 0 or more, and 64 or less in sum");
+    if (nx < 0 || ny < 0 || nz < 0 || nx > kMostPowers || ny > kMostPowers || nz > kMostPowers ||
+        nx + ny + nz > kMostPowers)
+      in.fail("alpha_index_basic: powers of a moment must be 0 or more, and " + std::to_string(kMostPowers) +
+              " or less in sum");
   }
   std::vector<bool> written(moments, false);
   for (int k = 0; k < basic; ++k) written[k] = true;
