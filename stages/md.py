@@ -28,7 +28,7 @@ class Config:
 
     structure: str = setting(help="id of a structure in the lake, or a structure file")
     temperature_K: float = setting(300.0, help="target temperature", unit="K")
-    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp file")
+    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp or .almtp file")
     species: tuple[str, ...] = setting((), help="symbols of the potential's species, when it has no model card")
     segments: tuple[Segment, ...] = setting(DEFAULT_SEGMENTS, help="heat, equilibrate, produce")
     timestep_fs: float = setting(2.0, help="time step", unit="fs")

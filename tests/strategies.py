@@ -1,6 +1,9 @@
 """What hypothesis draws from: cells, atoms, potentials, trajectories."""
 
 import gzip
+import itertools
+import lzma
+import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,8 +24,11 @@ seeds = st.integers(0, 2**32 - 1)
 
 @cache
 def mlip_potential(name: str) -> MTPFile:
-    """A potential trained by MLIP, from tests/data/mlip."""
-    return parse_mtp(gzip.decompress((DATA / "mlip" / f"{name}.mtp.gz").read_bytes()), name)
+    """A potential trained by MLIP, from tests/data/mlip; those above level 20 are packed by xz."""
+    packed = DATA / "mlip" / f"{name}.mtp.gz"
+    if packed.exists():
+        return parse_mtp(gzip.decompress(packed.read_bytes()), name)
+    return parse_mtp(lzma.decompress(packed.with_suffix(".xz").read_bytes()), name)
 
 
 def random_potential(level: int, species: int, rng: np.random.Generator, cutoff: float = 5.0) -> MTPFile:
@@ -43,6 +49,42 @@ def random_potential(level: int, species: int, rng: np.random.Generator, cutoff:
         radial_coeffs=rng.normal(size=(species, species, functions, basis)),
         species_coeffs=rng.normal(size=species),
         moment_coeffs=rng.normal(size=scalars),
+    )
+
+
+def level_28(species: int, rng: np.random.Generator) -> MTPFile:
+    """All basic moments of level 28 (2 + 4 mu + nu each) and their contractions in pairs, with random coefficients.
+
+    MLIP's own template adds moments of three and more factors; it is not free to copy.
+    """
+    ranks = (10, 10, 8, 6, 4, 2)  # highest nu of each mu in that template
+    basic = [
+        (mu, a, b, nu - a - b)
+        for mu, rank in enumerate(ranks)
+        for nu in range(rank + 1)
+        for a in range(nu, -1, -1)
+        for b in range(nu - a, -1, -1)
+    ]
+    place = {moment: k for k, moment in enumerate(basic)}
+    times, scalars = list[tuple[int, int, int, int]](), [place[mu, 0, 0, 0] for mu in range(len(ranks))]
+    for first, second in itertools.combinations_with_replacement(range(len(ranks)), 2):
+        for nu in range(min(ranks[first], ranks[second]) + 1):
+            if 2 * (2 + nu) + 4 * (first + second) > 28:
+                break
+            scalars.append(target := len(basic) + len(scalars) - len(ranks))
+            for mu, a, b, c in basic:
+                if mu == first and a + b + c == nu:
+                    often = math.factorial(nu) // (math.factorial(a) * math.factorial(b) * math.factorial(c))
+                    times.append((place[first, a, b, c], place[second, a, b, c], often, target))
+    return replace(
+        random_potential(2, species, rng),
+        radial_funcs_count=len(ranks),
+        radial_coeffs=rng.normal(size=(species, species, len(ranks), 8)),
+        alpha_moments_count=len(basic) + len(scalars) - len(ranks),
+        alpha_index_basic=np.array(basic, dtype=np.int32),
+        alpha_index_times=np.array(times, dtype=np.int32),
+        alpha_moment_mapping=np.array(scalars, dtype=np.int32),
+        moment_coeffs=rng.normal(size=len(scalars)),
     )
 
 

@@ -91,7 +91,7 @@ class LammpsMD:
     atoms
         Starting structure, periodic in all three directions.
     potential
-        Path of the ``.mtp`` file.
+        Path of the ``.mtp`` or ``.almtp`` file.
     species
         Chemical symbols of the potential's species, in its order.
     settings

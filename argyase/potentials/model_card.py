@@ -40,15 +40,15 @@ def shipped_potentials() -> list[str]:
 
 
 def find_potential(name: str, species: Sequence[str] | None = None) -> Potential:
-    """Look a potential up by the name of a shipped one, or by the path of an ``.mtp`` file.
+    """Look a potential up by the name of a shipped one, or by the path of an ``.mtp`` or ``.almtp`` file.
 
     Parameters
     ----------
     name
         A name of `shipped_potentials`, or a path.
     species
-        Chemical symbols in the order of the file's species numbers. An ``.mtp`` file does not hold them, so
-        they are needed with a path; a card (``.toml``) of the same name beside the file can give them too.
+        Chemical symbols in the order of the file's species numbers. The file does not hold them, so they are needed
+        with a path; a card (``.toml``) of the same name beside the file can give them too.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def find_potential(name: str, species: Sequence[str] | None = None) -> Potential
     PotentialFileError
         If there is no such file or shipped potential, or it cannot be read.
     """
-    path = Path(name) if name.endswith(".mtp") else _data() / f"{name}.mtp"
+    path = Path(name) if name.endswith((".mtp", ".almtp")) else _data() / f"{name}.mtp"
     if not path.is_file():
         shipped = ", ".join(shipped_potentials())
         raise PotentialFileError(f"potential {name!r}: no such file, and not a shipped potential ({shipped})")
@@ -69,13 +69,15 @@ def find_potential(name: str, species: Sequence[str] | None = None) -> Potential
         raise ConfigError(f"species = {list(given)}: the model card of {name} says {list(known)}")
     if not (known or given):
         raise ConfigError(
-            f"potential {name}: an .mtp file does not name its species; give them in the file's order, "
+            f"potential {name}: the file does not name its species; give them in the file's order, "
             'e.g. species = ["Li", "P", "S", "Cl"]'
         )
-    from argyase.potentials.mtp_file import read_mtp
+    from argyase.potentials.mtp_file import check_species_order, read_mtp
 
-    if (count := read_mtp(path).species_count) != len(given or known):
+    potential = read_mtp(path)
+    if (count := potential.species_count) != len(given or known):
         raise ConfigError(f"species = {list(given or known)}: the potential {path} has {count} species")
+    check_species_order(given or known, potential.species_types, str(path))
     return Potential(card.get("name", path.stem), path.resolve(), given or known, card.get("warning", ""), card)
 
 

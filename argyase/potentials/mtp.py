@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from argyase.errors import CalculatorError, ConfigError, PotentialFileError
 from argyase.potentials import _mtp
-from argyase.potentials.mtp_file import MTPFile, format_mtp, read_bytes
+from argyase.potentials.mtp_file import MTPFile, check_species_order, format_mtp, read_bytes
 
 
 class MTP(Calculator):
@@ -28,7 +28,7 @@ class MTP(Calculator):
     Parameters
     ----------
     potential
-        Path of an ``.mtp`` file, or an `MTPFile`.
+        Path of an ``.mtp`` or ``.almtp`` file, or an `MTPFile`.
     species
         Chemical symbols in the order of the file's species numbers.
     threads
@@ -41,7 +41,7 @@ class MTP(Calculator):
     PotentialFileError
         If the file cannot be read.
     ConfigError
-        If the number of species differs from the file's.
+        If the number of species differs from the file's, or their order from that of the file's atomic numbers.
     CalculatorError
         On calculation, if an atom is of another species.
     """
@@ -70,6 +70,7 @@ class MTP(Calculator):
                 f"species = {list(species)}: the potential {name} has {self._kernel.species_count} species; "
                 "name each once, in the file's order"
             )
+        check_species_order(self.species, self._kernel.species_types.tolist(), name)
         self._type_of = np.full(len(chemical_symbols), -1, dtype=np.int32)
         for number, symbol in enumerate(self.species):
             if symbol not in atomic_numbers:

@@ -1,16 +1,17 @@
-"""Reading and writing MLIP ``.mtp`` files."""
+"""Reading and writing MLIP ``.mtp`` files, and reading the potential in an ``.almtp`` file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from argyase.errors import PotentialFileError
+from argyase.errors import ConfigError, PotentialFileError
 from argyase.potentials import _mtp
 
 
@@ -31,6 +32,15 @@ class MTPFile:
         The moments that are scalar basis functions B_k.
     species_coeffs, moment_coeffs
         E_i = species_coeffs[species of i] + sum_k moment_coeffs[k] B_k, eV.
+    scaling
+        Product of the factors that MLIP may write for the potential and for its radial basis.
+    species_types
+        The file's numbers of the species, rising, where they are not 0, 1, 2, ...: MLIP-3 numbers species by the atom
+        types of its training set. All arrays here are in this order, whatever the order in the file.
+
+    Notes
+    -----
+    Of an untrained template (`is_template`), the coefficients that the file lacks are empty arrays.
 
     References
     ----------
@@ -55,6 +65,12 @@ class MTPFile:
     potential_name: str = ""
     potential_tag: str = ""
     radial_basis_type: str = "RBChebyshev"
+    species_types: tuple[int, ...] = ()
+
+    @property
+    def is_template(self) -> bool:
+        """Whether coefficients are missing: the moments of a level, yet to be trained."""
+        return not (self.radial_coeffs.size and self.species_coeffs.size and self.moment_coeffs.size)
 
     def __eq__(self, other: object) -> bool:
         """Equal when every number is, to the last bit."""
@@ -63,8 +79,17 @@ class MTPFile:
         return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
 
-def parse_mtp(text: bytes, name: str) -> MTPFile:
-    """Read the text of an ``.mtp`` file; `name` is for the message of an error.
+def parse_mtp(text: bytes, name: str, *, template: bool = False) -> MTPFile:
+    """Read the text of an ``.mtp`` or ``.almtp`` file.
+
+    Parameters
+    ----------
+    text
+        What the file holds.
+    name
+        For the message of an error.
+    template
+        Accept an untrained template, too: coefficients may be missing.
 
     Raises
     ------
@@ -72,20 +97,51 @@ def parse_mtp(text: bytes, name: str) -> MTPFile:
         If it is not a complete and consistent potential; the message names line and reason.
     """
     try:
-        return MTPFile(**_mtp.parse_mtp(text, name))
+        values = _mtp.parse_mtp(text, name, template)
     except ValueError as error:
         raise PotentialFileError(str(error)) from None
+    types = tuple(values["species_types"].tolist())
+    values["species_types"] = () if types == tuple(range(len(types))) else types
+    return MTPFile(**values)
 
 
-def read_mtp(path: str | Path) -> MTPFile:
-    """Read an ``.mtp`` file.
+def read_mtp(path: str | Path, *, template: bool = False) -> MTPFile:
+    """Read an ``.mtp`` file, or the potential in an ``.almtp`` file.
+
+    MLIP-2, MLIP-3 and motep write the same format with different names of keys; all are read. Of the radial bases
+    of MLIP only RBChebyshev is, and no potential with magnetic moments. For the active set that MLIP keeps behind
+    a potential see `argyase.potentials.almtp`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    template
+        Accept an untrained template, too: coefficients may be missing (`MTPFile.is_template`).
 
     Raises
     ------
     PotentialFileError
         If the file cannot be read; the message names file, line and reason.
     """
-    return parse_mtp(read_bytes(path), str(path))
+    return parse_mtp(read_bytes(path), str(path), template=template)
+
+
+def check_species_order(species: Sequence[str], types: Sequence[int], name: str) -> None:
+    """Refuse symbols in another order than that of a file which numbers its species by their atomic numbers.
+
+    Raises
+    ------
+    ConfigError
+        If the file's numbers are the atomic numbers of `species`, in another order.
+    """
+    numbers = [atomic_numbers.get(symbol) for symbol in species]
+    if set(numbers) == set(types) and numbers != list(types):
+        order = [species[numbers.index(number)] for number in types]
+        raise ConfigError(
+            f"species = {list(species)}: the potential {name} numbers them {list(types)}, by their atomic numbers; "
+            f"give them in that order: {order}"
+        )
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -124,7 +180,7 @@ def format_mtp(p: MTPFile) -> bytes:
         f"version = {p.version}",
         f"potential_name = {p.potential_name}",
         f"scaling = {real(p.scaling)}",
-        f"species_count = {p.species_count}",
+        *([f"species_count = {p.species_count}"] if p.species_count else []),
         f"potential_tag = {p.potential_tag}",
         f"radial_basis_type = {p.radial_basis_type}",
         f"\tmin_dist = {real(p.min_dist)}",
@@ -133,10 +189,11 @@ def format_mtp(p: MTPFile) -> bytes:
         f"\tradial_funcs_count = {p.radial_funcs_count}",
         "\tradial_coeffs",
     ]
-    for a in range(p.species_count):
-        for b in range(p.species_count):
-            lines.append(f"\t\t{a}-{b}")
-            lines += [f"\t\t\t{row(values)}" for values in p.radial_coeffs[a, b].tolist()]
+    if p.radial_coeffs.size:
+        for a, first in enumerate(p.species_types or range(p.species_count)):
+            for b, second in enumerate(p.species_types or range(p.species_count)):
+                lines.append(f"\t\t{first}-{second}")
+                lines += [f"\t\t\t{row(values)}" for values in p.radial_coeffs[a, b].tolist()]
     lines += [
         f"alpha_moments_count = {p.alpha_moments_count}",
         f"alpha_index_basic_count = {len(p.alpha_index_basic)}",
@@ -145,7 +202,10 @@ def format_mtp(p: MTPFile) -> bytes:
         f"alpha_index_times = {quadruples(p.alpha_index_times)}",
         f"alpha_scalar_moments = {len(p.alpha_moment_mapping)}",
         f"alpha_moment_mapping = {row(p.alpha_moment_mapping.tolist())}",
-        f"species_coeffs = {row(p.species_coeffs.tolist())}",
-        f"moment_coeffs = {row(p.moment_coeffs.tolist())}",
     ]
+    # A template has none.
+    if p.species_coeffs.size:
+        lines.append(f"species_coeffs = {row(p.species_coeffs.tolist())}")
+    if p.moment_coeffs.size:
+        lines.append(f"moment_coeffs = {row(p.moment_coeffs.tolist())}")
     return ("\n".join(lines) + "\n").encode()

@@ -1,12 +1,9 @@
 """The kernel against MLIP's own results, motep, a readable twin, and the symmetries of an energy."""
 
-import gzip
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +19,10 @@ from hypothesis import strategies as st
 from matscipy.neighbours import neighbour_list
 from motep.calculator import MTP as MotepMTP
 from motep.io.mlip.mtp import read_mtp as motep_read_mtp
-from strategies import DATA, SPECIES, mlip_potential, random_atoms, random_potential, rotation, seeds
+from strategies import DATA, SPECIES, level_28, mlip_potential, random_atoms, random_potential, rotation, seeds
 
 from argyase.errors import CalculatorError, ConfigError, PotentialFileError
+from argyase.potentials.cfg_file import read_cfg
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, write_mtp
@@ -53,21 +51,6 @@ def scale_of(calculator: MTP) -> float:
 # ---- others ----
 
 
-def mlip_frames(name: str) -> Iterator[tuple[Atoms, float, np.ndarray, np.ndarray]]:
-    """Atoms, energy, forces and virial (eV, MLIP's PlusStress) as MLIP wrote them."""
-    text = gzip.decompress((DATA / "mlip" / f"{name}.cfg.gz").read_bytes()).decode()
-    for part in re.findall(r"BEGIN_CFG\n(.*?)END_CFG", text, re.S):
-        lines = part.split("\n")
-        at = {line.split()[0].rstrip(":"): k for k, line in enumerate(lines) if re.match(r" [A-Z]", line)}
-        size = int(lines[at["Size"] + 1])
-        start = at["AtomData"] + 1
-        table = np.array([line.split()[:8] for line in lines[start : start + size]], dtype=float)
-        cell = np.array([lines[at["Supercell"] + k].split() for k in (1, 2, 3)], float) if "Supercell" in at else None
-        atoms = Atoms([SPECIES[int(t)] for t in table[:, 1]], table[:, 2:5], cell=cell, pbc=cell is not None)
-        virial = np.array(lines[at["PlusStress"] + 1].split(), dtype=float)
-        yield atoms, float(lines[at["Energy"] + 1]), table[:, 5:8], virial
-
-
 NAMES = sorted(p.name.removesuffix(".cfg.gz") for p in (DATA / "mlip").glob("*.cfg.gz"))
 
 
@@ -78,14 +61,17 @@ def test_there_are_results_of_mlip() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_mlip(name: str) -> None:
-    for atoms, energy, forces, virial in mlip_frames(name):
-        ours = calculate(mlip_potential(name), atoms).results
+    frames = read_cfg(DATA / "mlip" / f"{name}.cfg.gz", SPECIES)
+    assert len(frames) == 2
+    for atoms in frames:
+        mlip, ours = atoms.calc.results, calculate(mlip_potential(name), atoms).results
         # MLIP prints positions and forces with 6 decimals: half a unit of either, times stiffness (some 10 eV/A^2).
-        assert ours["energy"] == pytest.approx(energy, abs=1e-4)
-        np.testing.assert_allclose(ours["forces"], forces, atol=2e-5)
+        assert ours["energy"] == pytest.approx(mlip["energy"], abs=1e-4)
+        np.testing.assert_allclose(ours["forces"], mlip["forces"], atol=2e-5)
+        assert ("stress" in mlip) == atoms.pbc.all()
         if atoms.pbc.all():
-            # PlusStress is the virial with the sign of -dE/dstrain, 5 decimals of eV.
-            np.testing.assert_allclose(-ours["stress"] * atoms.get_volume(), virial, atol=2e-4)
+            # 5 decimals of the virial in eV.
+            np.testing.assert_allclose(ours["stress"], mlip["stress"], atol=2e-4 / atoms.get_volume())
 
 
 def through_motep(potential: MTPFile, atoms: Atoms, folder: Path) -> MotepMTP:
@@ -110,6 +96,19 @@ def test_equals_motep(level: int, n: int, species: int, tmp_path: Path) -> None:
     same(ours.results["energies"], theirs["energies"], scale)
     same(ours.results["forces"], theirs["forces"], scale)
     same(ours.results["stress"] * atoms.get_volume(), theirs["stress"] * atoms.get_volume(), n * scale)
+
+
+@pytest.mark.parametrize("level", [18, 20, 22, 24, 26, 28])
+def test_high_levels_equal_motep(level: int, tmp_path: Path) -> None:
+    """Above level 20 there are no results of MLIP to compare with."""
+    rng = np.random.default_rng(level)
+    potential = level_28(4, rng) if level == 28 else random_potential(level, 4, rng)
+    atoms = random_atoms(rng, 13)
+    ours, theirs = calculate(potential, atoms), through_motep(potential, atoms, tmp_path).results
+    scale = scale_of(ours)
+    same(ours.results["energies"], theirs["energies"], scale)
+    same(ours.results["forces"], theirs["forces"], scale)
+    same(ours.results["stress"] * atoms.get_volume(), theirs["stress"] * atoms.get_volume(), len(atoms) * scale)
 
 
 # ---- the readable twin ----

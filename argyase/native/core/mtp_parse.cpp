@@ -1,6 +1,7 @@
+#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <map>
+#include <numeric>
 #include <set>
 
 #include "mtp_potential.h"
@@ -122,37 +123,96 @@ class Reader {
   int line_ = 0;
 };
 
-void read_radial_coeffs(Reader& in, Potential& p, const std::set<std::string, std::less<>>& seen) {
-  for (const char* key : {"species_count", "radial_basis_size", "radial_funcs_count"})
-    if (!seen.count(key)) in.fail(std::string("radial_coeffs come before ") + key);
-  std::vector<bool> have(static_cast<size_t>(p.species_count) * p.species_count, false);
-  const size_t pair_size = static_cast<size_t>(p.radial_funcs_count) * p.radial_basis_size;
-  std::map<int, std::vector<double>> blocks;  // grows with the text, never with a number in it
+// The blocks of coefficients, in the order of the file, and the numbers of its species in that order. Nothing
+// follows the heading in what MLIP saves of an untrained template: false.
+bool read_radial_coeffs(Reader& in, Potential& p, const std::set<std::string, std::less<>>& seen) {
   std::string_view line;
-  for (size_t n = 0; n < have.size(); ++n) {
-    if (!in.next(line)) in.fail("the file ends inside radial_coeffs");
-    const auto dash = line.find('-');
-    if (dash == std::string_view::npos)
-      in.fail("radial_coeffs: expected a pair of species like 0-1, got " + quoted(line));
-    const int a = in.count(line.substr(0, dash), "radial_coeffs species", 0, p.species_count - 1);
-    const int b = in.count(line.substr(dash + 1), "radial_coeffs species", 0, p.species_count - 1);
-    const int pair = a * p.species_count + b;
-    if (have[pair]) in.fail("radial_coeffs: the pair " + quoted(line) + " occurs twice");
-    have[pair] = true;
-    auto& block = blocks[pair];
-    for (int mu = 0; mu < p.radial_funcs_count; ++mu) {
+  Reader ahead = in;
+  if (ahead.next(line) && line.find('=') != std::string_view::npos) return false;
+  for (const char* key : {"species_count", "radial_basis_size"})
+    if (!seen.count(key)) in.fail(std::string("radial_coeffs come before ") + key);
+  auto& types = p.species_types;
+  const int n = p.species_count;
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n; ++j) {
       if (!in.next(line)) in.fail("the file ends inside radial_coeffs");
-      const auto row = in.reals(line, "radial_coeffs");
-      if (row.size() != static_cast<size_t>(p.radial_basis_size))
-        in.fail("radial_coeffs: expected " + std::to_string(p.radial_basis_size) +
-                " numbers (radial_basis_size), got " + std::to_string(row.size()));
-      block.insert(block.end(), row.begin(), row.end());
+      const auto expected = [&](const std::string& pair) {
+        in.fail("radial_coeffs: expected the pair " + pair + " (species_count is " + std::to_string(n) +
+                "), got " + quoted(line));
+      };
+      const auto dash = line.find('-');
+      if (dash == std::string_view::npos)
+        expected("of species " + std::to_string(i) + "-" + std::to_string(j));
+      const int a = in.count(line.substr(0, dash), "radial_coeffs species", 0, 999);
+      const int b = in.count(line.substr(dash + 1), "radial_coeffs species", 0, 999);
+      // The first row names the species; MLIP and motep go by the place of a block alone.
+      if (i == 0) {
+        const bool known = std::find(types.begin(), types.end(), b) != types.end();
+        if (a != (j == 0 ? b : types[0]))
+          expected(j == 0 ? "of a species with itself" : std::to_string(types[0]) + "- with another species");
+        if (known) in.fail("radial_coeffs: the pair " + quoted(line) + " occurs twice");
+        types.push_back(b);
+      } else if (a != types[i] || b != types[j]) {
+        expected(std::to_string(types[i]) + "-" + std::to_string(types[j]));
+      }
+      // motep 0.2 writes radial_funcs_count behind the coefficients.
+      if (!seen.count("radial_funcs_count") && i + j == 0)
+        for (ahead = in; ahead.next(line) && line.front() == '{' && p.radial_funcs_count < 100;)
+          ++p.radial_funcs_count;
+      for (int mu = 0; mu < p.radial_funcs_count; ++mu) {
+        if (!in.next(line)) in.fail("the file ends inside radial_coeffs");
+        const auto row = in.reals(line, "radial_coeffs");
+        if (row.size() != static_cast<size_t>(p.radial_basis_size))
+          in.fail("radial_coeffs: expected " + std::to_string(p.radial_basis_size) +
+                  " numbers (radial_basis_size), got " + std::to_string(row.size()));
+        p.radial_coeffs.insert(p.radial_coeffs.end(), row.begin(), row.end());
+      }
+    }
+  if (p.radial_coeffs.empty()) in.fail("radial_coeffs: no coefficients below the pairs of species");
+  return true;
+}
+
+// MLIP-3 numbers species by the types of its training set, in the order in which they first occurred there.
+void sort_species(Potential& p) {
+  const int n = p.species_count;
+  std::vector<int> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return p.species_types[a] < p.species_types[b]; });
+  if (std::is_sorted(order.begin(), order.end())) return;
+  const Potential was = p;
+  const size_t block = static_cast<size_t>(p.radial_funcs_count) * p.radial_basis_size;
+  for (int i = 0; i < n; ++i) {
+    p.species_types[i] = was.species_types[order[i]];
+    if (!was.species_coeffs.empty()) p.species_coeffs[i] = was.species_coeffs[order[i]];
+    for (int j = 0; j < n; ++j) {
+      const auto from = was.radial_coeffs.begin() + (static_cast<size_t>(order[i]) * n + order[j]) * block;
+      std::copy(from, from + block, p.radial_coeffs.begin() + (static_cast<size_t>(i) * n + j) * block);
     }
   }
-  p.radial_coeffs.reserve(have.size() * pair_size);
-  for (const auto& [pair, block] : blocks)
-    p.radial_coeffs.insert(p.radial_coeffs.end(), block.begin(), block.end());
 }
+
+// Other spellings: of MLIP for any basis, and of motep.
+std::string canonical(std::string_view key) {
+  if (key == "min" || key == "min_val") return "min_dist";
+  if (key == "max" || key == "max_val") return "max_dist";
+  if (key == "size" || key == "basis_size") return "radial_basis_size";
+  return std::string(key);
+}
+
+void check_basis(const Reader& in, std::string_view type) {
+  if (type == "RBChebyshev") return;
+  for (const char* other :
+       {"RBChebyshev_repuls", "BChebyshev", "BChebyshev_repuls", "RBShapeev", "RBTaylor", "LRBSChebyshev"})
+    if (type == other)
+      in.fail("radial_basis_type " + quoted(type) +
+              ": a basis of MLIP that argyase does not evaluate; it knows RBChebyshev");
+  in.fail("radial_basis_type " + quoted(type) + ": this reader knows RBChebyshev");
+}
+
+// Level 28 has up to 10. A kernel has room for all monomials up to the highest power, so that a short text
+// with a large one would take much memory.
+constexpr int kMostPowers = 24;
 
 void check_indices(const Reader& in, const Potential& p) {
   const int moments = p.alpha_moments_count;
@@ -162,8 +222,10 @@ void check_indices(const Reader& in, const Potential& p) {
     if (mu < 0 || mu >= p.radial_funcs_count)
       in.fail("alpha_index_basic: radial function " + std::to_string(mu) + " is not one of the " +
               std::to_string(p.radial_funcs_count) + " of radial_funcs_count");
-    if (nx < 0 || ny < 0 || nz < 0 || nx > 64 || ny > 64 || nz > 64 || nx + ny + nz > 64)
-      in.fail("alpha_index_basic: powers of a moment must be 0 or more, and 64 or less in sum");
+    if (nx < 0 || ny < 0 || nz < 0 || nx > kMostPowers || ny > kMostPowers || nz > kMostPowers ||
+        nx + ny + nz > kMostPowers)
+      in.fail("alpha_index_basic: powers of a moment must be 0 or more, and " + std::to_string(kMostPowers) +
+              " or less in sum");
   }
   std::vector<bool> written(moments, false);
   for (int k = 0; k < basic; ++k) written[k] = true;
@@ -199,7 +261,7 @@ void same_count(const Reader& in, const char* key, size_t got, const char* from,
 
 }  // namespace
 
-Potential parse_mtp(std::string_view text) {
+Potential parse_mtp(std::string_view text, bool untrained) {
   Reader in(text);
   Potential p;
   std::string_view line;
@@ -211,10 +273,14 @@ Potential parse_mtp(std::string_view text) {
   while (in.next(line)) {
     if (line.front() == '#') break;  // e.g. #MVS_v1.1: the active set of MLIP, not part of the potential
     const auto equals = line.find('=');
-    const std::string key(trim(line.substr(0, equals)));
+    std::string key = canonical(trim(line.substr(0, equals)));
     if (equals == std::string_view::npos && key != "radial_coeffs")
       in.fail("expected 'key = value', got " + quoted(line));
     const auto value = equals == std::string_view::npos ? std::string_view{} : trim(line.substr(equals + 1));
+    if (key == "magnetic_basis_type" || key == "min_mag" || key == "max_mag" || key == "mag_basis_size")
+      in.fail(key + ": the potential depends on magnetic moments; argyase evaluates only those that do not");
+    // MLIP may write one factor for the potential and one for its radial basis.
+    if (key == "scaling" && seen.count("radial_basis_type")) key = "scaling of the radial basis";
     if (!seen.insert(key).second) in.fail(key + " occurs twice");
 
     if (key == "version") {
@@ -224,25 +290,28 @@ Potential parse_mtp(std::string_view text) {
       p.potential_name = value;
     } else if (key == "potential_tag") {
       p.potential_tag = value;
-    } else if (key == "scaling") {
-      p.scaling = in.real(value, "scaling");
+    } else if (key == "scaling" || key == "scaling of the radial basis") {
+      p.scaling *= in.real(value, "scaling");
+      if (!std::isfinite(p.scaling)) in.fail("scaling: the product of both factors is not finite");
     } else if (key == "species_count") {
       p.species_count = in.count(value, "species_count", 1, 200);
     } else if (key == "radial_basis_type") {
       p.radial_basis_type = value;
-      if (value != "RBChebyshev")
-        in.fail("radial_basis_type " + quoted(value) + ": this reader knows RBChebyshev");
-    } else if (key == "min_dist" || key == "min" || key == "min_val") {
+      check_basis(in, value);
+    } else if (key == "min_dist") {
       p.min_dist = in.real(value, "min_dist");
-    } else if (key == "max_dist" || key == "max" || key == "max_val") {
+    } else if (key == "max_dist") {
       p.max_dist = in.real(value, "max_dist");
-    } else if (key == "radial_basis_size" || key == "size" || key == "basis_size") {
+    } else if (key == "radial_basis_size") {
       p.radial_basis_size = in.count(value, "radial_basis_size", 1, 1000);
-      seen.insert("radial_basis_size");
     } else if (key == "radial_funcs_count") {
-      p.radial_funcs_count = in.count(value, "radial_funcs_count", 1, 100);
+      const int count = in.count(value, "radial_funcs_count", 1, 100);
+      if (seen.count("radial_coeffs") && count != p.radial_funcs_count)
+        in.fail("radial_funcs_count = " + std::to_string(count) + ": each pair of radial_coeffs has " +
+                std::to_string(p.radial_funcs_count));
+      p.radial_funcs_count = count;
     } else if (key == "radial_coeffs") {
-      read_radial_coeffs(in, p, seen);
+      if (!read_radial_coeffs(in, p, seen)) seen.erase("radial_coeffs");
     } else if (key == "alpha_moments_count") {
       p.alpha_moments_count = in.count(value, "alpha_moments_count", 1, kMany);
     } else if (key == "alpha_index_basic_count") {
@@ -272,11 +341,15 @@ Potential parse_mtp(std::string_view text) {
       in.fail("unknown key " + quoted(key));
     }
   }
-  for (const char* key : {"species_count", "radial_basis_type", "radial_basis_size", "radial_funcs_count",
-                          "radial_coeffs", "alpha_moments_count", "alpha_index_basic", "alpha_index_times",
-                          "alpha_moment_mapping", "species_coeffs", "moment_coeffs"})
-    if (!seen.count(key))
-      in.fail(std::string("the file ends without ") + key + "; is it an untrained template or cut?");
+  for (const char* key :
+       {"radial_basis_type", "min_dist", "max_dist", "radial_basis_size", "radial_funcs_count",
+        "alpha_moments_count", "alpha_index_basic", "alpha_index_times", "alpha_moment_mapping"})
+    if (!seen.count(key)) in.fail(std::string("the file ends without ") + key + "; is it cut?");
+  if (!untrained)
+    for (const char* key : {"species_count", "radial_coeffs", "species_coeffs", "moment_coeffs"})
+      if (!seen.count(key))
+        in.fail(std::string("the file ends without ") + key +
+                ": an untrained template, or cut; a potential is needed, so train it first");
   if (!(p.min_dist >= 0 && p.max_dist > p.min_dist))
     in.fail("min_dist = " + std::to_string(p.min_dist) + " and max_dist = " + std::to_string(p.max_dist) +
             ": need 0 <= min_dist < max_dist");
@@ -285,6 +358,7 @@ Potential parse_mtp(std::string_view text) {
   if (static_cast<size_t>(p.alpha_moments_count) > p.index_basic.size() + p.index_times.size())
     in.fail("alpha_moments_count is larger than the moments that the file defines");
   check_indices(in, p);
+  if (!p.radial_coeffs.empty()) sort_species(p);
   return p;
 }
 

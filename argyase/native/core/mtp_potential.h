@@ -21,6 +21,7 @@ struct Potential {
   double min_dist = 0.0, max_dist = 0.0;
   int species_count = 0, radial_basis_size = 0, radial_funcs_count = 0;
   int alpha_moments_count = 0;
+  std::vector<int> species_types;               // the file's numbers of the species, rising
   std::vector<double> radial_coeffs;            // (species, species, radial function, basis function)
   std::vector<std::array<int, 4>> index_basic;  // mu, nx, ny, nz
   std::vector<std::array<int, 4>> index_times;  // moment a, moment b, factor, moment c: c += factor a b
@@ -28,7 +29,9 @@ struct Potential {
   std::vector<double> species_coeffs, moment_coeffs;
 };
 
-// Reads the text of an .mtp file. Throws ParseError for whatever is not a complete, consistent potential.
-Potential parse_mtp(std::string_view text);
+// Reads the text of an .mtp file, or of an .almtp file, whose active set is left alone. Throws ParseError for
+// whatever is not a complete, consistent potential; with `untrained`, coefficients that the file lacks are
+// left empty, and species_count 0.
+Potential parse_mtp(std::string_view text, bool untrained = false);
 
 }  // namespace argyase

@@ -21,9 +21,9 @@ using namespace nb::literals;
 
 namespace {
 
-argyase::Potential parse(const nb::bytes& text, const std::string& name) {
+argyase::Potential parse(const nb::bytes& text, const std::string& name, bool untrained = false) {
   try {
-    return argyase::parse_mtp({text.c_str(), text.size()});
+    return argyase::parse_mtp({text.c_str(), text.size()}, untrained);
   } catch (const argyase::ParseError& e) {
     throw nb::value_error((name + ", " + e.what()).c_str());
   }
@@ -39,9 +39,10 @@ nb::object array(const T* data, std::initializer_list<size_t> shape) {
   return nb::cast(nb::ndarray<nb::numpy, T>(copy, shape, owner));
 }
 
-nb::dict parse_mtp(const nb::bytes& text, const std::string& name) {
-  const argyase::Potential p = parse(text, name);
-  const size_t species = p.species_count, mus = p.radial_funcs_count, basis = p.radial_basis_size;
+nb::dict parse_mtp(const nb::bytes& text, const std::string& name, bool untrained) {
+  const argyase::Potential p = parse(text, name, untrained);
+  const size_t species = p.radial_coeffs.empty() ? 0 : p.species_count, mus = p.radial_funcs_count,
+               basis = p.radial_basis_size;
   nb::dict d;
   d["version"] = p.version;
   d["potential_name"] = p.potential_name;
@@ -51,6 +52,7 @@ nb::dict parse_mtp(const nb::bytes& text, const std::string& name) {
   d["min_dist"] = p.min_dist;
   d["max_dist"] = p.max_dist;
   d["species_count"] = p.species_count;
+  d["species_types"] = array(p.species_types.data(), {p.species_types.size()});
   d["radial_basis_size"] = p.radial_basis_size;
   d["radial_funcs_count"] = p.radial_funcs_count;
   d["radial_coeffs"] = array(p.radial_coeffs.data(), {species, species, mus, basis});
@@ -136,13 +138,19 @@ Images images_of(int64_t n, const double* x, const int32_t* types, const double*
 class PyKernel {
  public:
   PyKernel(const nb::bytes& text, const std::string& name, int threads, const std::string& precision)
-      : kernel_(parse(text, name)), system_(kernel_, threads), mixed_(precision == "mixed") {
+      : PyKernel(parse(text, name), threads, precision) {}
+  PyKernel(const argyase::Potential& potential, int threads, const std::string& precision)
+      : kernel_(potential),
+        system_(kernel_, threads),
+        species_types_(potential.species_types),
+        mixed_(precision == "mixed") {
     if (precision != "double" && precision != "mixed")
       throw nb::value_error("precision: expected 'double' or 'mixed'");
   }
 
   double cutoff() const { return kernel_.cutoff(); }
   int species_count() const { return kernel_.species_count(); }
+  nb::object species_types() const { return array(species_types_.data(), {species_types_.size()}); }
   const char* isa() const { return kernel_.isa(); }
 
   nb::tuple compute(const In<int32_t, nb::ndim<1>>& types, const In<double, nb::shape<-1, 3>>& positions,
@@ -192,18 +200,20 @@ class PyKernel {
   argyase::Kernel kernel_;
   argyase::System system_;
   std::mutex mutex_;
+  std::vector<int> species_types_;
   bool mixed_;
 };
 
 }  // namespace
 
 NB_MODULE(_mtp, m) {
-  m.def("parse_mtp", &parse_mtp, "text"_a, "name"_a);
+  m.def("parse_mtp", &parse_mtp, "text"_a, "name"_a, "untrained"_a = false);
   nb::class_<PyKernel>(m, "Kernel")
       .def(nb::init<const nb::bytes&, const std::string&, int, const std::string&>(), "text"_a, "name"_a,
            "threads"_a = 1, "precision"_a = "double")
       .def_prop_ro("cutoff", &PyKernel::cutoff)
       .def_prop_ro("species_count", &PyKernel::species_count)
+      .def_prop_ro("species_types", &PyKernel::species_types)
       .def_prop_ro("isa", &PyKernel::isa)
       .def("compute", &PyKernel::compute, "types"_a, "positions"_a, "cell"_a, "periodic"_a);
 }
