@@ -213,7 +213,7 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
   for (int i = 0; i < n; ++i) {
     Neighbours& nb = neighbours[i];
     const int count = nb.begin[kinds];
-    for (int m = count; m < count + kOverrun; ++m) nb.tag[m] = at.count;
+    for (int m = count; m < count + kOverrun; ++m) nb.tag[m] = 4 * at.count;
     // Whole cache lines, with room for a vector that begins at the last neighbour, and an odd number of them,
     // so that the rows do not fall onto the same cache set.
     const int stride = ((count + 2 * line - 2) / line | 1) * line;

@@ -39,7 +39,7 @@ struct Neighbours {
   void reserve(int count, int species);
 
   int place, species;
-  std::vector<int> tag;    // their places, species by species; room for kOverrun more
+  std::vector<int> tag;    // 4 times their places, species by species; room for kOverrun more
   std::vector<int> begin;  // (species + 1): the first of each species; the last is their number
   std::vector<int> marks;  // for `Filter`
 };
@@ -60,11 +60,11 @@ struct Sorted {
 struct Range {
   int first, last;
 };
-// Writes to `out` the places in the ranges that are nearer to `self` than the root of reach2, species by
-// species: those of species s from segment[s] to segment[s + 1], counted from `out`; returns their number.
+// Writes to `out` 4 times the places in the ranges that are nearer to `self` than the root of reach2, species
+// by species: those of species s from segment[s] to segment[s + 1], counted from `out`; returns their number.
 // `hits` and `hit_kinds` have room for all places in the ranges, and kOverrun more.
 using Search = int (*)(const Sorted& sorted, const Range* ranges, int count, int self, float reach2,
-                       int kinds, int* hits, int* hit_kinds, int* out, int* segment);
+                       int kinds, int* marks, int* hits, int* hit_kinds, int* out, int* segment);
 
 // What is added to: forces, eV/A, and half of each pair's virial for either atom, -dE/d(r_j - r_i) (r_j -
 // r_i), eV.

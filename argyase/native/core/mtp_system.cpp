@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace argyase {
+namespace {
+
+// Where part n of so many begins.
+int share(int count, int n, int parts) { return static_cast<int>(static_cast<long long>(count) * n / parts); }
+
+}  // namespace
 
 System::System(const Kernel& kernel, int threads)
     : kernel_(kernel), workers_(std::max(1, threads)), threads_(std::max(1, threads)) {
@@ -15,74 +21,69 @@ void System::build(int centres, int count, const double* x, const int* species, 
 }
 
 // Positions in the order of the places, in A and on a grid as fine as 31 bits allow: 1e-8 A for 40 A.
-void System::place(const double* x) {
+void System::place(const double* x, int parts) {
   const int count = list_.places();
   x_.resize(4 * static_cast<size_t>(count) + 4), grid_.resize(x_.size());
   double low[3], high[3];
   for (int c = 0; c < 3; ++c) low[c] = high[c] = count > 0 ? x[c] : 0.0;
-  for (int p = 0; p < count; ++p) {
-    const double* from = x + 3 * static_cast<size_t>(list_.atom(p));
-    double* to = x_.data() + 4 * static_cast<size_t>(p);
+  for (int i = 1; i < count; ++i)
     for (int c = 0; c < 3; ++c) {
-      to[c] = from[c];
-      low[c] = std::min(low[c], from[c]), high[c] = std::max(high[c], from[c]);
+      low[c] = std::min(low[c], x[3 * static_cast<size_t>(i) + c]);
+      high[c] = std::max(high[c], x[3 * static_cast<size_t>(i) + c]);
     }
-  }
   // The place behind the last one is three cutoffs away from the nearest of the others.
   double extent = 0.0;
   for (int c = 0; c < 3; ++c) extent = std::max(extent, high[c] - low[c]);
   extent += 3.0 * kernel_.cutoff();
-  for (int c = 0; c < 3; ++c) x_[4 * static_cast<size_t>(count) + c] = low[c] + extent;
   const double step = extent / 2147483000.0, per = 1.0 / step;
-  const double centre[4] = {low[0] + 0.5 * extent, low[1] + 0.5 * extent, low[2] + 0.5 * extent, 0.0};
-  const double* from = x_.data();
-  int* to = grid_.data();
-  for (int p = 0; p <= count; ++p)
-    for (int c = 0; c < 3; ++c) to[4 * p + c] = static_cast<int>((from[4 * p + c] - centre[c]) * per);
+  const auto set = [&](int p, const double* from) {
+    double* to = x_.data() + 4 * static_cast<size_t>(p);
+    int* grid = grid_.data() + 4 * static_cast<size_t>(p);
+    for (int c = 0; c < 3; ++c) {
+      to[c] = from[c];
+      grid[c] = static_cast<int>((from[c] - (low[c] + 0.5 * extent)) * per);
+    }
+  };
+  threads_.run(parts, [&](int n) {
+    for (int p = share(count, n, parts), end = share(count, n + 1, parts); p < end; ++p)
+      set(p, x + 3 * static_cast<size_t>(list_.atom(p)));
+  });
+  const double far[3] = {low[0] + extent, low[1] + extent, low[2] + extent};
+  set(count, far);
   places_ = {count, x_.data(), grid_.data(), step};
 }
 
 template <class T>
 double System::compute(const double* x, double* f, const Outputs& out) {
-  const int places = list_.places(), centres = list_.centres();
-  place(x);
-  // Waking a thread costs about as much as the work on 50 atoms.
-  const int parts = std::clamp(centres / 100, 1, threads_.count());
-  const auto share = [&](int n) {
-    // Whole batches for each.
-    const int batches = (centres + kBatch - 1) / kBatch;
-    return std::min(centres, static_cast<int>(static_cast<long long>(batches) * n / parts) * kBatch);
-  };
-  const auto each = [&](int n) {
-    if (n >= parts) return;
+  const int places = list_.places(), centres = list_.centres(), parts = threads_.parts(centres);
+  place(x, parts);
+  threads_.run(parts, [&](int n) {
     Worker& w = workers_[n];
     w.f.assign(4 * static_cast<size_t>(places + 1), 0.0);
     if (out.atom_virials) w.v.assign(8 * static_cast<size_t>(places + 1), 0.0);
     w.energy = 0;
-    work<T>(w, share(n), share(n + 1), out);
-  };
-  if (parts == 1)
-    each(0);
-  else
-    threads_.run(each);
-
-  double energy = 0;
-  for (int n = 0; n < parts; ++n) {
-    const Worker& w = workers_[n];
-    energy += w.energy;
-    for (int p = 0; p < places; ++p) {
+    // Whole batches for each.
+    const int batches = (centres + kBatch - 1) / kBatch;
+    work<T>(w, share(batches, n, parts) * kBatch, std::min(centres, share(batches, n + 1, parts) * kBatch),
+            out);
+  });
+  threads_.run(parts, [&](int n) {
+    for (int p = share(places, n, parts), end = share(places, n + 1, parts); p < end; ++p) {
       double* to = f + 3 * static_cast<size_t>(list_.atom(p));
-      const double* from = w.f.data() + 4 * static_cast<size_t>(p);
-      to[0] += from[0], to[1] += from[1], to[2] += from[2];
+      for (int k = 0; k < parts; ++k) {
+        const double* from = workers_[k].f.data() + 4 * static_cast<size_t>(p);
+        to[0] += from[0], to[1] += from[1], to[2] += from[2];
+      }
+      if (!out.atom_virials) continue;
+      to = out.atom_virials + 6 * static_cast<size_t>(list_.atom(p));
+      for (int k = 0; k < parts; ++k) {
+        const double* from = workers_[k].v.data() + 8 * static_cast<size_t>(p);
+        for (int c = 0; c < 3; ++c) to[c] += from[c], to[3 + c] += from[4 + c];
+      }
     }
-    if (out.atom_virials)
-      for (int p = 0; p < places; ++p)
-        for (int c = 0; c < 3; ++c) {
-          double* to = out.atom_virials + 6 * static_cast<size_t>(list_.atom(p));
-          const double* from = w.v.data() + 8 * static_cast<size_t>(p);
-          to[c] += from[c], to[3 + c] += from[4 + c];
-        }
-  }
+  });
+  double energy = 0;
+  for (int n = 0; n < parts; ++n) energy += workers_[n].energy;
   return energy;
 }
 

@@ -36,7 +36,7 @@ class System {
     Array<double> f, v;  // as in Target
     double energy = 0;
   };
-  void place(const double* x);
+  void place(const double* x, int parts);
   template <class T>
   void work(Worker& worker, int first, int last, const Outputs& out);
 

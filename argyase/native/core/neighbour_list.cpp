@@ -60,16 +60,12 @@ void NeighbourList::build(int centres, int count, const double* x, const int* sp
   for (int p = 0; p < count; ++p)
     if (order_[p] < centres) centre_.push_back(p);
 
-  const int parts = std::clamp(centres / 100, 1, threads.count());
+  const int parts = threads.parts(centres);
   share_ = std::max(1, (centres + parts - 1) / parts);
   if (found_.size() < static_cast<size_t>(parts)) found_.resize(parts);
-  const auto find_part = [&](int n) {
-    if (n < parts) find(std::min(centres, n * share_), std::min(centres, (n + 1) * share_), found_[n]);
-  };
-  if (parts == 1)
-    find_part(0);
-  else
-    threads.run(find_part);
+  threads.run(parts, [&](int n) {
+    find(std::min(centres, n * share_), std::min(centres, (n + 1) * share_), found_[n]);
+  });
 }
 
 void NeighbourList::find(int first_centre, int last_centre, Found& found) {
@@ -99,16 +95,18 @@ void NeighbourList::find(int first_centre, int last_centre, Found& found) {
           candidates += ranges[count].last - ranges[count].first;
           ++count;
         }
-      room(found.hits, candidates + kOverrun), room(found.hit_kinds, candidates + kOverrun);
+      for (auto* v : {&found.marks, &found.hits, &found.hit_kinds}) room(*v, candidates + 9 * kOverrun);
     }
     room(found.list, used + candidates + kOverrun);
     start_of_[k] = used;
-    used += search_(sorted, ranges, count, self, reach2, kinds_, found.hits.data(), found.hit_kinds.data(),
-                    found.list.data() + used, segment_.data() + static_cast<size_t>(k) * (kinds_ + 1));
+    int* list = found.list.data() + used;
+    const int got =
+        search_(sorted, ranges, count, self, reach2, kinds_, found.marks.data(), found.hits.data(),
+                found.hit_kinds.data(), list, segment_.data() + static_cast<size_t>(k) * (kinds_ + 1));
+    const int whole = (got + 7) / 8 * 8;
+    std::fill(list + got, list + whole, 4 * places());
+    used += whole;
   }
-  // Whoever reads the list by vectors reads on; what is there must be places, too.
-  room(found.list, used + kOverrun);
-  std::fill_n(found.list.begin() + static_cast<long>(used), kOverrun, 0);
 }
 
 }  // namespace argyase

@@ -22,15 +22,15 @@ class NeighbourList {
   int species(int place) const { return kind_[place]; }
   // Place of the k-th centre; neighbouring centres are near each other.
   int centre(int k) const { return centre_[k]; }
-  // Places of the neighbours of the k-th centre of species s: neighbours(k)[i], segment(k)[s] <= i <
-  // segment(k)[s + 1].
+  // 4 times the places of the neighbours of the k-th centre of species s: neighbours(k)[i], segment(k)[s] <=
+  // i < segment(k)[s + 1]; filled up with those of the place behind the last one to whole eights.
   const int* neighbours(int k) const { return found_[k / share_].list.data() + start_of_[k]; }
   const int* segment(int k) const { return segment_.data() + static_cast<size_t>(k) * (kinds_ + 1); }
 
  private:
   // Of each thread.
   struct Found {
-    std::vector<int> list, hits, hit_kinds;
+    std::vector<int> list, marks, hits, hit_kinds;
   };
   void find(int first, int last, Found& found);
 

@@ -18,23 +18,25 @@ Threads::~Threads() {
 void Threads::serve(int number) {
   for (int seen = 0;;) {
     const std::function<void(int)>* work;
+    int parts;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       start_.wait(lock, [&] { return stop_ || round_ != seen; });
       if (stop_) return;
       seen = round_;
-      work = work_;
+      work = work_, parts = parts_;
     }
-    (*work)(number);
+    if (number < parts) (*work)(number);
     const std::lock_guard<std::mutex> lock(mutex_);
     if (--running_ == 0) end_.notify_one();
   }
 }
 
-void Threads::run(const std::function<void(int)>& work) {
-  if (!workers_.empty()) {
+void Threads::run(int parts, const std::function<void(int)>& work) {
+  if (parts <= 1) return work(0);
+  {
     const std::lock_guard<std::mutex> lock(mutex_);
-    work_ = &work;
+    work_ = &work, parts_ = parts;
     running_ = static_cast<int>(workers_.size());
     ++round_;
   }
