@@ -1,30 +1,36 @@
-"""Speed of ``pair_style mtp`` and of the ASE calculator, as ratios to motep's C engine in the same run.
+"""Speed of ``pair_style mtp`` and of the ASE calculator, as ratios to named peers in the same run.
 
-    python benchmarks/mtp_kernel.py [--cells 4] [--rounds 5] [--tables]
+    python benchmarks/mtp_kernel.py [--cells 4] [--rounds 10] [--tables] [--peer PLUGIN.so:STYLE]
 
 Li6PS5Cl at 50 % inversion, 52 atoms a unit cell (3328 for 4x4x4), level 10, 4 species, 6 A. A step of LAMMPS is a whole
 NVE step at 300 K, 2 fs, neighbour rebuilds included. The contestants take turns, and the fastest round of each counts:
-other work on the machine only ever adds time. ``--tables`` adds a table of level x species (force evaluations of a
-crystal at rest, random coefficients) and one of threads.
+other work on the machine only ever adds time. Peers are motep's C engine through ASE and, if you have compiled one as a
+LAMMPS plugin, any other pair style that reads .mtp files (``--peer``). ``--tables`` adds tables of what one may ask for
+besides (NPT, per-atom quantities, threads, ranks, the extrapolation grade) and of level x species (evaluations of a
+crystal at rest by the ASE calculator, random coefficients).
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import os
+import subprocess
+import sys
+import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses, atomic_numbers
 from motep.calculator import MTP as MotepMTP
 from motep.io.mlip.mtp import read_mtp
 
-from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
-from argyase.dynamics.protocols import Segment
+from argyase.potentials.lammps_plugin import create_lammps
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, parse_mtp, write_mtp
@@ -35,21 +41,41 @@ LEVELS = Path(__file__).parents[1] / "tests" / "data" / "mlip"
 
 
 class Steps:
-    """MD steps, some at a time."""
+    """MD steps in LAMMPS, some at a time."""
 
-    def __init__(self, atoms: Atoms, **options: object) -> None:
+    def __init__(self, atoms: Atoms, pair: str, *, ensemble: str = "nve", extra: Sequence[str] = ()) -> None:
         potential = find_potential("LiPSCl-study")
-        segments = (Segment("equilibrate", "nve", duration_ps=0.2), Segment("produce", "nve", duration_ps=1000.0))
-        settings = LammpsSettings(300.0, segments, sample_ps=0.1, max_temperature_factor=5.0, **options)  # type: ignore[arg-type]
-        self._frames = LammpsMD(atoms, potential.path, potential.species, settings).frames()
-        self._steps = settings.sample_steps
-        for _ in range(4):
-            next(self._frames)
+        self._lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+        x, y, z = atoms.cell.lengths()
+        other = ":" in pair
+        if other:
+            plugin, style = pair.split(":")
+            self._run(f'plugin load "{plugin}"')
+            pair = f'{style} "{potential.path}"'
+        else:
+            pair = f'mtp "{potential.path}" {pair}'
+        self._run("units metal", "atom_style atomic", "atom_modify map yes", "newton on")
+        self._run(f"region box block 0 {x} 0 {y} 0 {z}", f"create_box {len(potential.species)} box")
+        types = [potential.species.index(s) + 1 for s in atoms.get_chemical_symbols()]
+        wrapped = atoms.get_positions(wrap=True)
+        # All ranks create all atoms; LAMMPS keeps those of its own part.
+        self._lmp.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, wrapped.ravel().tolist())
+        for number, symbol in enumerate(potential.species, 1):
+            self._run(f"mass {number} {atomic_masses[atomic_numbers[symbol]]}")
+        self._run(f"pair_style {pair}", "pair_coeff * *", "timestep 0.002", "neighbor 1.0 bin")
+        self._run("neigh_modify delay 0 every 2 check yes", "thermo 1000000", "velocity all create 600 1 mom yes")
+        self._run(f"fix ensemble all {ensemble}", *extra, "run 200")
+        self._steps = 10 if other else 50
+
+    def _run(self, *commands: str) -> None:
+        for command in commands:
+            self._lmp.command(command)
 
     def __call__(self) -> float:
         """Seconds of a step."""
+        self._run("run 0 post no")
         start = time.perf_counter()
-        next(self._frames)
+        self._run(f"run {self._steps} pre no post no")
         return (time.perf_counter() - start) / self._steps
 
 
@@ -81,22 +107,65 @@ def fastest(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[st
     return best
 
 
-def against_motep(cells: int, rounds: int) -> None:
+def crystal(cells: int) -> Atoms:
+    """Li6PS5Cl at 50 % inversion."""
+    return argyrodite(0.0, 0.5, (cells, cells, cells), seed=1, a=10.0)
+
+
+def against_peers(cells: int, rounds: int, peer: str | None) -> None:
     potential = find_potential("LiPSCl-study")
     data = read_mtp(potential.path)
     data.species = [3, 15, 16, 17]
     for n in (1, cells):
-        atoms = argyrodite(0.0, 0.5, (n, n, n), seed=1, a=10.0)
-        peer = "motep 0.2.0, C engine, ASE"
-        contestants: dict[str, Callable[[], float]] = {peer: calls(MotepMTP(data, engine="cext"), atoms)}
+        atoms = crystal(n)
+        motep = "motep 0.2.0, C engine, ASE"
+        contestants: dict[str, Callable[[], float]] = {motep: calls(MotepMTP(data, engine="cext"), atoms)}
         if n > 1:
-            contestants["pair_style mtp, MD step"] = Steps(atoms)
-            contestants["the same, precision mixed"] = Steps(atoms, precision="mixed")
+            if peer:
+                contestants[peer.split(":")[1] + ", MD step"] = Steps(atoms, peer)
+            contestants["pair_style mtp, MD step"] = Steps(atoms, "")
+            contestants["the same, precision mixed"] = Steps(atoms, "precision mixed")
         contestants["ASE calculator"] = calls(MTP(potential.path, potential.species), atoms)
         best = fastest(contestants, rounds)
         print(f"{len(atoms)} atoms, one core")
+        style = peer.split(":")[1] + ", MD step" if peer else ""
         for name, seconds in best.items():
-            print(f"  {name:32s} {1e6 * seconds / len(atoms):8.3f} us/atom {best[peer] / seconds:8.1f} x")
+            ratio = f"{best[style] / seconds:8.1f} x {style}" if style in best else ""
+            print(
+                f"  {name:32s} {1e6 * seconds / len(atoms):8.3f} us/atom {best[motep] / seconds:8.1f} x motep {ratio}"
+            )
+
+
+def table_of_extras(cells: int, rounds: int) -> None:
+    atoms = crystal(cells)
+    per_atom = ["compute e all pe/atom", "compute s all stress/atom NULL virial"]
+    average = "fix average all ave/atom {0} 1 {0} c_e c_s[1]"
+    barostat = "npt temp 300 300 0.1 iso 0 0 1"
+    contestants: dict[str, Callable[[], float]] = {
+        "NVE": Steps(atoms, ""),
+        "NPT": Steps(atoms, "", ensemble=barostat),
+        "NVE, pe/atom and stress/atom every 10": Steps(atoms, "", extra=[*per_atom, average.format(10)]),
+        "NVE, pe/atom and stress/atom every step": Steps(atoms, "", extra=[*per_atom, average.format(1)]),
+        "NVE, threads 2": Steps(atoms, "threads 2"),
+    }
+    best = fastest(contestants, rounds)
+    print(f"{len(atoms)} atoms, us/atom/step, and the time of NVE on one thread over it")
+    for name, seconds in best.items():
+        print(f"  {name:42s} {1e6 * seconds / len(atoms):7.3f} {best['NVE'] / seconds:6.2f}")
+
+
+def table_of_ranks(cells: int, rounds: int) -> None:
+    """Whole processes, one after the other."""
+    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    best = {1: np.inf, 2: np.inf}
+    for _ in range(max(1, rounds // 3)):
+        for ranks in best:
+            command = [str(launcher), "-n", str(ranks), sys.executable, __file__, "--cells", str(cells), "--child"]
+            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            best[ranks] = min(best[ranks], float(done.stdout.split()[0]))
+    for ranks, seconds in best.items():
+        print(f"  NVE, {ranks} rank(s) {1e6 * seconds / (52 * cells**3):35.3f} {best[1] / seconds:6.2f}")
 
 
 def random_potential(level: int, species: int) -> MTPFile:
@@ -114,11 +183,10 @@ def table_of_levels(cells: int, rounds: int) -> None:
     columns = (1, 2, 4, 6)
     print("us/atom of an evaluation by the ASE calculator, and how many times as fast as motep (1 core)")
     print("level " + "".join(f"{n:>8d} species" for n in columns))
-    crystal = argyrodite(0.0, 0.5, (cells, cells, cells), seed=1, a=10.0)
+    atoms = crystal(cells)
     for level in range(2, 22, 2):
         row = ""
         for species in columns:
-            atoms = crystal.copy()
             atoms.symbols = np.random.default_rng(0).choice(SYMBOLS[:species], len(atoms))
             potential = random_potential(level, species)
             with TemporaryDirectory() as folder:
@@ -131,23 +199,23 @@ def table_of_levels(cells: int, rounds: int) -> None:
         print(f"{level:5d} {row}")
 
 
-def table_of_threads(cells: int, rounds: int) -> None:
-    atoms = argyrodite(0.0, 0.5, (cells, cells, cells), seed=1, a=10.0)
-    best = fastest({str(n): Steps(atoms, threads=n) for n in (1, 2)}, rounds)
-    for n, seconds in best.items():
-        print(f"{n} thread(s): {1e6 * seconds / len(atoms):6.3f} us/atom, {best['1'] / seconds:5.2f} x one")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--peer", metavar="PLUGIN.so:STYLE", help="another pair style for .mtp files, as a plugin")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    against_motep(args.cells, args.rounds)
+    if args.child:
+        steps = Steps(crystal(args.cells), "")
+        print(min(steps() for _ in range(10)))
+        return
+    against_peers(args.cells, args.rounds, args.peer)
     if args.tables:
-        table_of_threads(args.cells, args.rounds)
-        table_of_levels(2, args.rounds)
+        table_of_extras(args.cells, args.rounds)
+        table_of_ranks(args.cells, args.rounds)
+        table_of_levels(2, max(1, args.rounds // 3))
 
 
 if __name__ == "__main__":
