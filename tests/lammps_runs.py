@@ -128,12 +128,19 @@ def cell(*, rattle: float = 0.1, repeat: tuple[int, int, int] = (1, 1, 1), shear
     return atoms
 
 
-def begin(atoms: Atoms, path: Path, *commands: str, before: Sequence[str] = (), boundary: str = "p p p") -> Any:
+def begin(
+    atoms: Atoms,
+    path: Path,
+    *commands: str,
+    before: Sequence[str] = (),
+    boundary: str = "p p p",
+    plugin: Path | None = None,
+) -> Any:
     """LAMMPS with the atoms of a cell oriented as LAMMPS wants it, and pair style mtp unless `commands` set another.
 
     Thermodynamic output at every step also asks for what every atom has of the energy and the virial.
     """
-    lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+    lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"], plugin=plugin)
     h = atoms.cell.array
     lmp.commands_list(["units metal", "atom_style atomic", "atom_modify map yes", f"boundary {boundary}", *before])
     lmp.commands_list(
