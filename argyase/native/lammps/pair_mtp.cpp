@@ -120,7 +120,7 @@ void PairMTP::init_style() {
                  t, species_[t], kernel_->species_count() - 1);
   // No list of LAMMPS is asked for: ours is made when LAMMPS would make its own.
   system_ = std::make_unique<argyase::System>(*kernel_, threads_ ? threads_ : comm->nthreads);
-  kinds_.clear();
+  types_.clear();
   asked_.assign(species_.size() * species_.size(), 0);
 }
 
@@ -147,13 +147,14 @@ void PairMTP::expect_all_types() {
 // Makes the neighbour list when LAMMPS makes its own, and when types have changed since (fix atom/swap).
 void PairMTP::renew(int count) {
   const int* type = atom->type;
-  bool fresh =
-      neighbor->ago != 0 && kinds_.size() == static_cast<size_t>(count) && system_->centres() == atom->nlocal;
-  for (int i = 0; fresh && i < count; ++i) fresh = kinds_[i] == species_[type[i]];
+  const bool fresh = neighbor->ago != 0 && types_.size() == static_cast<size_t>(count) &&
+                     system_->centres() == atom->nlocal &&
+                     std::memcmp(types_.data(), type, sizeof(int) * types_.size()) == 0;
   if (fresh) return;
   if (neighbor->exclude)
     error->all(FLERR, "Pair style mtp does not work with neigh_modify exclude: its energy is of many bodies");
   expect_all_types();
+  types_.assign(type, type + count);
   kinds_.resize(count);
   for (int i = 0; i < count; ++i) kinds_[i] = species_[type[i]];
   // LAMMPS renews when an atom is half a skin from where it was when LAMMPS renewed last; if that was earlier
