@@ -17,6 +17,7 @@ COMMANDS = {
     "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
     "figures": ("figures", "draw figures from what the lake holds"),
     "lake": ("lake", "list, show, verify or remove what the lake holds"),
+    "plugin": ("plugin", "pair style mtp for a LAMMPS of your own: compile it, or print where it is"),
 }
 
 

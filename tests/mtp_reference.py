@@ -36,10 +36,13 @@ def site_energy(
     return np.asarray(p.species_coeffs[centre] + scalars)
 
 
-def evaluate(
+Pair = tuple[int, int, NDArray[np.float64], NDArray[np.float64]]
+
+
+def gradients(
     p: MTPFile, atoms: Atoms, species: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Energies (atom,), forces (atom, 3) and the virial dE/dstrain (3, 3)."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Pair]]:
+    """Energies (atom,), forces (atom, 3), and for each neighbour i, j, r_ij and dE_i/dr_ij."""
     types = [list(species).index(s) for s in atoms.get_chemical_symbols()]
     n, cell, x = len(atoms), atoms.cell.array, atoms.get_positions()
     images = np.zeros((1, 3))
@@ -49,7 +52,8 @@ def evaluate(
         reach = np.ceil(p.max_dist / heights + np.ptp(x @ np.linalg.inv(cell), axis=0)).astype(int)
         images = np.array([[a, b, c] for a in range(-reach[0], reach[0] + 1) for b in range(-reach[1], reach[1] + 1)
                            for c in range(-reach[2], reach[2] + 1)]) @ cell  # fmt: skip
-    energies, forces, virial = np.zeros(n), np.zeros((n, 3)), np.zeros((3, 3))
+    energies, forces = np.zeros(n), np.zeros((n, 3))
+    all_pairs: list[Pair] = []
     for i in range(n):
         pairs = [(j, v) for j in range(n) for v in x[j] + images - x[i] if 0 < np.linalg.norm(v) < p.max_dist]
         vectors = np.array([v for _, v in pairs], dtype=complex).reshape(-1, 3)
@@ -63,5 +67,14 @@ def evaluate(
         for (j, v), g in zip(pairs, gradient, strict=True):
             forces[i] += g
             forces[j] -= g
-            virial += np.outer(v, g)
+            all_pairs.append((i, j, v, g))
+    return energies, forces, all_pairs
+
+
+def evaluate(
+    p: MTPFile, atoms: Atoms, species: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Energies (atom,), forces (atom, 3) and the virial dE/dstrain (3, 3)."""
+    energies, forces, pairs = gradients(p, atoms, species)
+    virial = sum((np.outer(v, g) for _, _, v, g in pairs), np.zeros((3, 3)))
     return energies, forces, virial

@@ -1,8 +1,11 @@
 // Drives the native core without Python or LAMMPS, for builds with sanitizers.
 //
-//   check evaluate FILE...         forces of random atoms: derivatives of the energy, in double and mixed, on
-//   threads check fuzz ROUNDS SEED FILE... damaged copies of the files: refused, or potentials that can be
-//   evaluated
+//   check isa FILE                    the instruction set that the kernel has chosen
+//   check numbers ATOMS FILE...       energy and forces of some random atoms, to compare machines
+//   check evaluate ATOMS FILE...      forces of up to so many random atoms: derivatives of the energy, in
+//                                     double and mixed, on threads
+//   check fuzz ROUNDS SEED FILE...    damaged copies of the files: refused, or potentials that can be
+//                                     evaluated
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -56,10 +59,11 @@ void expect(bool right, const char* what, const char* file) {
   if (!right) std::fprintf(stderr, "%s: %s\n", file, what), std::exit(1);
 }
 
-void evaluate(const char* file) {
+void evaluate(const char* file, int most) {
   const Kernel kernel(argyase::parse_mtp(read(file)));
   Random random(1);
   for (const int atoms : {1, 2, 7, 8, 9, 33, 350}) {
+    if (atoms > most) break;
     Cluster c = cluster(atoms, kernel.species_count(), 2.5 * std::cbrt(atoms), random);
     System one(kernel, 1), three(kernel, 3);
     std::vector<double> f, g, single;
@@ -88,6 +92,16 @@ void evaluate(const char* file) {
            file);
     energy<double>(one, c, f, atoms / 2);  // the others are images
   }
+}
+
+void numbers(const char* file, int atoms) {
+  const Kernel kernel(argyase::parse_mtp(read(file)));
+  Random random(7);
+  const Cluster c = cluster(atoms, kernel.species_count(), 2.5 * std::cbrt(atoms), random);
+  System system(kernel, 1);
+  std::vector<double> f;
+  std::printf("%.17g\n", energy<double>(system, c, f, atoms));
+  for (const double v : f) std::printf("%.17g\n", v);
 }
 
 void fuzz(int rounds, unsigned long long seed, const std::vector<std::string>& files) {
@@ -133,15 +147,21 @@ void fuzz(int rounds, unsigned long long seed, const std::vector<std::string>& f
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 2 && std::strcmp(argv[1], "evaluate") == 0) {
-    for (int k = 2; k < argc; ++k) evaluate(argv[k]);
-    std::printf("%d potentials evaluated\n", argc - 2);
+  if (argc == 3 && std::strcmp(argv[1], "isa") == 0) {
+    std::printf("%s\n", Kernel(argyase::parse_mtp(read(argv[2]))).isa());
+  } else if (argc > 3 && std::strcmp(argv[1], "evaluate") == 0) {
+    for (int k = 3; k < argc; ++k) evaluate(argv[k], std::atoi(argv[2]));
+    std::printf("%d potentials evaluated\n", argc - 3);
+  } else if (argc > 3 && std::strcmp(argv[1], "numbers") == 0) {
+    for (int k = 3; k < argc; ++k) numbers(argv[k], std::atoi(argv[2]));
   } else if (argc > 4 && std::strcmp(argv[1], "fuzz") == 0) {
     std::vector<std::string> files;
     for (int k = 4; k < argc; ++k) files.push_back(read(argv[k]));
     fuzz(std::atoi(argv[2]), std::strtoull(argv[3], nullptr, 10), files);
   } else {
-    std::fprintf(stderr, "usage: check evaluate FILE... | check fuzz ROUNDS SEED FILE...\n");
+    std::fprintf(stderr,
+                 "usage: check isa FILE | check numbers ATOMS FILE... | check evaluate ATOMS FILE... | check "
+                 "fuzz ROUNDS SEED FILE...\n");
     return 2;
   }
 }

@@ -1,10 +1,6 @@
 """``pair_style mtp`` against the ASE calculator (which is tested against MLIP and motep), on one and two MPI ranks."""
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +8,9 @@ import pytest
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lammps_runs import METAL_NKTV2P, oriented, run_lammps
+from lammps_runs import BOX, METAL_NKTV2P, mpiexec, oriented, refused, run_lammps
 from strategies import SPECIES, random_atoms, random_potential, seeds
 
-from argyase.potentials.lammps_plugin import create_lammps
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, write_mtp
@@ -89,22 +84,16 @@ def test_mixed_precision(tmp_path: Path) -> None:
 # ---- ranks ----
 
 
-def mpiexec(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [str(launcher), "-n", str(ranks), sys.executable, *arguments]
-    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120)
-
-
 _RANKS = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from lammps_runs import oriented, run_lammps
+from lammps_runs import finalize, oriented, run_lammps
 from strategies import random_atoms
 atoms = oriented(random_atoms(np.random.default_rng(5), 40))
 found = run_lammps(atoms, Path(sys.argv[1]))
 Path(sys.argv[2]).write_text(json.dumps({k: v.tolist() for k, v in found.items()}))
+finalize()
 """
 
 
@@ -119,22 +108,6 @@ def test_ranks(ranks: int, tmp_path: Path) -> None:
 
 
 # ---- wrong use ----
-
-
-def refused(*commands: str) -> str:
-    lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
-    try:
-        for command in commands:
-            lmp.command(command)
-    except Exception as error:  # LAMMPS raises plain exceptions
-        return " ".join(str(error).split())
-    else:
-        return "nothing was wrong"
-    finally:
-        lmp.close()
-
-
-BOX = ("units metal", "region b block 0 9 0 9 0 9", "create_box 2 b", "create_atoms 1 single 1 1 1", "mass * 1.0")
 
 
 def test_wrong_use_is_a_lammps_error(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ PairMTP::PairMTP(LAMMPS* lmp) : Pair(lmp) {
   one_coeff = 1;
   manybody_flag = 1;
   unit_convert_flag = 0;
+  // Shares of an atom's virial are halves of pairs, which is not the centroid form.
+  centroidstressflag = CENTROID_NOTAVAIL;
 }
 
 PairMTP::~PairMTP() {
@@ -109,32 +111,77 @@ void PairMTP::init_style() {
   if (force->newton_pair == 0) error->all(FLERR, "Pair style mtp requires newton pair on");
   if (std::strcmp(update->unit_style, "metal") != 0)
     error->all(FLERR, "Pair style mtp requires units metal (eV and A)");
+  // A second pair_style mtp reads another file but leaves the species of the first.
+  for (size_t t = 1; t < species_.size(); ++t)
+    if (species_[t] >= kernel_->species_count())
+      error->all(FLERR,
+                 "pair_coeff for mtp: atom type {} is species {}, but the potential has the species 0 to {}: "
+                 "repeat pair_coeff after pair_style",
+                 t, species_[t], kernel_->species_count() - 1);
   // No list of LAMMPS is asked for: ours is made when LAMMPS would make its own.
   system_ = std::make_unique<argyase::System>(*kernel_, threads_ ? threads_ : comm->nthreads);
-  kinds_.clear();
+  types_.clear();
+  asked_.assign(species_.size() * species_.size(), 0);
 }
 
-double PairMTP::init_one(int, int) { return kernel_->cutoff(); }
+double PairMTP::init_one(int i, int j) {
+  asked_[i * species_.size() + j] = 1;
+  return kernel_->cutoff();
+}
+
+// Pair style hybrid asks for the cutoff of those pairs of types that are left to us.
+void PairMTP::expect_all_types() {
+  if (asked_.empty()) return;
+  const int types = static_cast<int>(species_.size()) - 1;
+  for (int i = 1; i <= types; ++i)
+    for (int j = i; j <= types; ++j)
+      if (!asked_[i * species_.size() + j])
+        error->all(
+            FLERR,
+            "Pair style mtp: atom types {} and {} are left to another pair style, but the energy is of "
+            "many bodies and needs all pairs: use pair_style hybrid/overlay",
+            i, j);
+  asked_.clear();
+}
+
+// Makes the neighbour list when LAMMPS makes its own, and when types have changed since (fix atom/swap).
+void PairMTP::renew(int count) {
+  const int* type = atom->type;
+  const bool fresh = neighbor->ago != 0 && types_.size() == static_cast<size_t>(count) &&
+                     system_->centres() == atom->nlocal &&
+                     std::memcmp(types_.data(), type, sizeof(int) * types_.size()) == 0;
+  if (fresh) return;
+  if (neighbor->exclude)
+    error->all(FLERR, "Pair style mtp does not work with neigh_modify exclude: its energy is of many bodies");
+  expect_all_types();
+  types_.assign(type, type + count);
+  kinds_.resize(count);
+  for (int i = 0; i < count; ++i) kinds_[i] = species_[type[i]];
+  // LAMMPS renews when an atom is half a skin from where it was when LAMMPS renewed last; if that was earlier
+  // than now, the atom may by then have moved by a whole skin.
+  const double skin = (neighbor->ago == 0 ? 1 : 2) * neighbor->skin;
+  system_->build(atom->nlocal, count, atom->x[0], kinds_.data(), skin);
+}
 
 void PairMTP::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   const int count = atom->nlocal + atom->nghost;
   if (count == 0) return;
-  const double* x = atom->x[0];
-  if (neighbor->ago == 0 || kinds_.size() != static_cast<size_t>(count) ||
-      system_->centres() != atom->nlocal) {
-    if (neighbor->exclude)
-      error->all(FLERR,
-                 "Pair style mtp does not work with neigh_modify exclude: its energy is of many bodies");
-    kinds_.resize(count);
-    for (int i = 0; i < count; ++i) kinds_[i] = species_[atom->type[i]];
-    system_->build(atom->nlocal, count, x, kinds_.data(), neighbor->skin);
-  }
+  renew(count);
   argyase::Outputs out;
   if (eflag_atom) out.energies = eatom;
-  if (vflag_atom) out.atom_virials = vatom[0];
+  if (vflag_atom) {
+    out.atom_virials = vatom[0];
+  } else if (vflag_global) {
+    // The sum is wanted pair by pair, not as F dot r: hybrid with a style that has no F dot r.
+    virials_.assign(6 * static_cast<size_t>(count), 0.0);
+    out.atom_virials = virials_.data();
+  }
+  const double* x = atom->x[0];
   double* f = atom->f[0];
   const double energy = mixed_ ? system_->compute<float>(x, f, out) : system_->compute<double>(x, f, out);
   if (eflag_global) eng_vdwl += energy;
+  if (vflag_global)
+    for (int i = 0; i < 6 * count; ++i) virial[i % 6] += out.atom_virials[i];
   if (vflag_fdotr) virial_fdotr_compute();
 }

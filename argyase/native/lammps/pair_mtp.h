@@ -22,12 +22,18 @@ class PairMTP : public Pair {
   double init_one(int, int) override;
 
  private:
+  void expect_all_types();
+  void renew(int count);
+
   std::unique_ptr<argyase::Kernel> kernel_;
   std::unique_ptr<argyase::System> system_;
   bool mixed_ = false;
   int threads_ = 0;           // 0: as many as LAMMPS was given
   std::vector<int> species_;  // of each LAMMPS type
-  std::vector<int> kinds_;    // of each atom at the last rebuild
+  std::vector<int> types_;    // of each atom at the last rebuild
+  std::vector<int> kinds_;    // and its species
+  std::vector<char> asked_;   // (type, type): LAMMPS asked for the cutoff; empty when that has been checked
+  std::vector<double> virials_;
 };
 
 }  // namespace LAMMPS_NS
