@@ -1,5 +1,10 @@
 """One evaluation of ``pair_style mtp`` by LAMMPS, for tests on one rank or many."""
 
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +18,7 @@ METAL_NKTV2P = 1.6021765e6
 """LAMMPS' own constant, eV/A^3 in bar, of its units metal: rounded to 8 digits."""
 
 
-def run_lammps(atoms: Atoms, path: Path, options: str = "") -> dict[str, np.ndarray]:
+def run_lammps(atoms: Atoms, path: Path, options: str = "", coeffs: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Energies, forces, virial and per-atom virials by LAMMPS, in its orientation of the cell (see `oriented`)."""
     lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
     try:
@@ -33,7 +38,8 @@ def run_lammps(atoms: Atoms, path: Path, options: str = "") -> dict[str, np.ndar
         made = lmp.create_atoms(n, list(range(1, n + 1)), types, atoms.get_positions().ravel().tolist())
         assert made == n
         lmp.command(f'pair_style mtp "{path}" {options}')
-        lmp.command("pair_coeff * *")
+        for line in ("pair_coeff * *", *coeffs):
+            lmp.command(line)
         lmp.command("compute e all pe/atom")
         lmp.command("compute v all stress/atom NULL virial")
         lmp.command("compute es all reduce sum c_e")
@@ -68,3 +74,11 @@ def oriented(atoms: Atoms) -> Atoms:
     cell = np.array([[xhi, 0, 0], [xy, yhi, 0], [xz, yz, zhi]])
     fractional = atoms.get_scaled_positions(wrap=True)
     return Atoms(atoms.symbols, fractional @ cell, cell=cell, pbc=atoms.pbc)
+
+
+def mpiexec(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python on some MPI ranks, with the helpers of the tests."""
+    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [str(launcher), "-n", str(ranks), sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120)

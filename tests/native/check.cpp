@@ -1,8 +1,13 @@
 // Drives the native core without Python or LAMMPS, for builds with sanitizers.
 //
-//   check evaluate FILE...         forces of random atoms: derivatives of the energy, in double and mixed, on
-//   threads check fuzz ROUNDS SEED FILE... damaged copies of the files: refused, or potentials that can be
-//   evaluated
+//   check evaluate FILE...         forces of random atoms: derivatives of the
+//   energy, in double and mixed, on
+//                                  threads, with a repulsion; extrapolation
+//                                  grades
+//   check fuzz ROUNDS SEED FILE... damaged copies of the files: refused, or
+//   potentials that can be evaluated;
+//                                  damaged active sets: refused
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +16,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mtp_system.h"
@@ -56,12 +62,62 @@ void expect(bool right, const char* what, const char* file) {
   if (!right) std::fprintf(stderr, "%s: %s\n", file, what), std::exit(1);
 }
 
+// An active set of random numbers, and what a plain double loop makes of it.
+void grades(const char* file, const argyase::Potential& potential, const Kernel& kernel, Random& random) {
+  const int kinds = kernel.species_count(), scalars = kernel.scalar_count(), m = kinds + scalars;
+  std::normal_distribution<double> normal;
+  std::vector<double> rows(static_cast<size_t>(m) * m);
+  for (double& v : rows) v = normal(random);
+  const argyase::ActiveSet made(argyase::fingerprint(potential), kinds, m, rows);
+  const argyase::ActiveSet set = argyase::ActiveSet::parse(made.format());
+  set.check(potential);
+  const Cluster c = cluster(29, kinds, 7.0, random);
+  System system(kernel, 1);
+  system.set_active_set(&set);
+  system.build(29, 29, c.x.data(), c.species.data(), 0.5);
+  std::vector<double> f(3 * 29, 0.0), found(29), basis(29 * static_cast<size_t>(scalars));
+  argyase::Outputs out;
+  out.grades = found.data(), out.basis = basis.data();
+  system.compute<double>(c.x.data(), f.data(), out);
+  // Coefficients of b in the rows, by an elimination of its own, least stable
+  // and readable.
+  for (int i = 0; i < 29; ++i) {
+    std::vector<double> a(static_cast<size_t>(m) * (m + 1));
+    for (int r = 0; r < m; ++r) {
+      for (int k = 0; k < m; ++k) a[r * (m + 1) + k] = rows[static_cast<size_t>(k) * m + r];
+      a[r * (m + 1) + m] =
+          r < kinds ? r == c.species[i] : basis[i * static_cast<size_t>(scalars) + r - kinds];
+    }
+    double largest = 0;
+    for (int k = 0; k < m; ++k) {
+      int pivot = k;
+      for (int r = k; r < m; ++r)
+        if (std::fabs(a[r * (m + 1) + k]) > std::fabs(a[pivot * (m + 1) + k])) pivot = r;
+      for (int q = 0; q <= m; ++q) std::swap(a[pivot * (m + 1) + q], a[k * (m + 1) + q]);
+      for (int r = 0; r < m; ++r) {
+        const double times = r == k ? 0 : a[r * (m + 1) + k] / a[k * (m + 1) + k];
+        for (int q = k; q <= m; ++q) a[r * (m + 1) + q] -= times * a[k * (m + 1) + q];
+      }
+    }
+    for (int k = 0; k < m; ++k)
+      largest = std::max(largest, std::fabs(a[k * (m + 1) + m] / a[k * (m + 1) + k]));
+    expect(std::fabs(found[i] - largest) <= 1e-8 * largest, "a grade is wrong", file);
+  }
+}
+
 void evaluate(const char* file) {
-  const Kernel kernel(argyase::parse_mtp(read(file)));
+  const argyase::Potential potential = argyase::parse_mtp(read(file));
+  const Kernel kernel(potential);
   Random random(1);
+  grades(file, potential, kernel, random);
   for (const int atoms : {1, 2, 7, 8, 9, 33, 350}) {
     Cluster c = cluster(atoms, kernel.species_count(), 2.5 * std::cbrt(atoms), random);
     System one(kernel, 1), three(kernel, 3);
+    argyase::Repulsion repulsion(kernel.species_count());
+    const double outer = std::min(1.5, kernel.cutoff());
+    for (int i = 0; i < kernel.species_count(); ++i)
+      for (int j = 0; j <= i; ++j) repulsion.set(i, j, 3 + i, 3 + j, 0.6 * outer, outer, kernel.cutoff());
+    if (atoms % 2 == 1) one.set_repulsion(&repulsion), three.set_repulsion(&repulsion);
     std::vector<double> f, g, single;
     const double e = energy<double>(one, c, f, atoms);
     double largest = 1.0;
@@ -75,7 +131,8 @@ void evaluate(const char* file) {
     double error = 0, size = 0;
     for (size_t k = 0; k < f.size(); ++k) error += std::pow(f[k] - single[k], 2), size += f[k] * f[k];
     expect(std::sqrt(error) <= 1e-3 * (1 + std::sqrt(size)), "single precision is too far off", file);
-    // One coordinate, displaced by 1e-5 A: rounding 1e-11 of the largest force, curvature cancels.
+    // One coordinate, displaced by 1e-5 A: rounding 1e-11 of the largest force,
+    // curvature cancels.
     const size_t k = static_cast<size_t>(random() % f.size());
     const double h = 1e-5, was = c.x[k];
     c.x[k] = was + h;
@@ -128,6 +185,29 @@ void fuzz(int rounds, unsigned long long seed, const std::vector<std::string>& f
     }
   }
   std::printf("%d of %d damaged files were still potentials\n", accepted, rounds);
+
+  const argyase::ActiveSet good(7, 1, 3, {1, 2, 3, 0, 1, 4, 5, 6, 0});
+  for (int round = 0; round < rounds; ++round) {
+    std::string text = good.format();
+    const std::string was = text;
+    for (unsigned long long n = 1 + random() % 3; n > 0 && !text.empty(); --n) switch (random() % 3) {
+        case 0:
+          text.resize(random() % (text.size() + 1));
+          break;
+        case 1:
+          text.insert(random() % (text.size() + 1), 1, static_cast<char>(random() % 256));
+          break;
+        default:
+          text[random() % text.size()] = static_cast<char>(random() % 256);
+          break;
+      }
+    if (text == was) continue;
+    try {
+      argyase::ActiveSet::parse(text);
+      expect(false, "was read", "a damaged active set");
+    } catch (const argyase::ActiveSetError&) {
+    }
+  }
 }
 
 }  // namespace

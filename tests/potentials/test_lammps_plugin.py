@@ -1,10 +1,6 @@
 """``pair_style mtp`` against the ASE calculator (which is tested against MLIP and motep), on one and two MPI ranks."""
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +8,7 @@ import pytest
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lammps_runs import METAL_NKTV2P, oriented, run_lammps
+from lammps_runs import METAL_NKTV2P, mpiexec, oriented, run_lammps
 from strategies import SPECIES, random_atoms, random_potential, seeds
 
 from argyase.potentials.lammps_plugin import create_lammps
@@ -89,13 +85,6 @@ def test_mixed_precision(tmp_path: Path) -> None:
 # ---- ranks ----
 
 
-def mpiexec(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [str(launcher), "-n", str(ranks), sys.executable, *arguments]
-    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120)
-
-
 _RANKS = """
 import json, sys
 from pathlib import Path
@@ -145,7 +134,9 @@ def test_wrong_use_is_a_lammps_error(tmp_path: Path) -> None:
     assert "'threads 0' after the file" in refused(*BOX, f"pair_style mtp {good} threads 0")
     assert "cannot read the file" in refused(*BOX, f"pair_style mtp {tmp_path}/none.mtp")
     assert "cut.mtp, line" in refused(*BOX, f"pair_style mtp {cut}")
-    assert "expected 'pair_style mtp FILE [precision double|mixed] [threads N]'" in refused(*BOX, "pair_style mtp")
+    assert "expected 'pair_style mtp FILE [precision double|mixed] [threads N] [grade FILE]'" in refused(
+        *BOX, "pair_style mtp"
+    )
     assert "atom type 2 would be species 1" in refused(*BOX, f"pair_style mtp {good}", "pair_coeff * *")
     style = f"pair_style mtp {good}"
     assert "expected 'pair_coeff * *'" in refused(*BOX, style, "pair_coeff * * 0")

@@ -139,6 +139,7 @@ Kernel::Kernel(Kernel&&) noexcept = default;
 
 double Kernel::cutoff() const { return impl_->potential.max_dist; }
 int Kernel::species_count() const { return impl_->potential.species_count; }
+int Kernel::scalar_count() const { return static_cast<int>(impl_->scalars.size()); }
 const char* Kernel::isa() const { return impl_->isa; }
 template <>
 Pack<double> Kernel::pack<double>() const {
@@ -160,8 +161,8 @@ Near Kernel::near() const { return impl_->selection.near; }
 std::unique_ptr<Workspace> Kernel::workspace() const { return std::make_unique<Workspace>(); }
 
 template <class T>
-void Kernel::compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours,
-                     double* energy) const {
+void Kernel::compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours, double* energy,
+                     double* basis) const {
   const Impl& k = *impl_;
   const T rc = static_cast<T>(cutoff());
   const int kinds = species_count(), rows = 4 + 2 * k.potential.radial_funcs_count, pad = Neighbours<T>::kPad;
@@ -203,8 +204,11 @@ void Kernel::compute(Workspace& work, int n, const int* species, Neighbours<T>* 
   // Lanes without an atom compute with zeros.
   if (n < kBatch) std::fill(work.dense.begin(), work.dense.end(), 0.0);
   run_of<T>(k.selection)(k, batch);
+  if (basis)
+    for (size_t s = 0; s < k.scalars.size(); ++s)
+      std::copy_n(batch.moments + k.scalars[s].moment * kBatch, kBatch, basis + s * kBatch);
 }
-template void Kernel::compute(Workspace&, int, const int*, Neighbours<double>*, double*) const;
-template void Kernel::compute(Workspace&, int, const int*, Neighbours<float>*, double*) const;
+template void Kernel::compute(Workspace&, int, const int*, Neighbours<double>*, double*, double*) const;
+template void Kernel::compute(Workspace&, int, const int*, Neighbours<float>*, double*, double*) const;
 
 }  // namespace argyase

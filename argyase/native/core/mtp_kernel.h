@@ -69,6 +69,7 @@ class Kernel {
 
   double cutoff() const;
   int species_count() const;
+  int scalar_count() const;
   // Instruction set in use: "avx512", "avx2" or "baseline". The variable ARGYASE_MTP_ISA forces a lower one.
   const char* isa() const;
 
@@ -81,9 +82,10 @@ class Kernel {
 
   // For n <= kBatch atoms: species[k] and neighbours[k] in; energy[k] (eV) and neighbours[k].g out. With
   // float, the work on each neighbour is done in single precision, the tensor products and energies in
-  // double.
+  // double. basis: if given, the scalar basis functions, (scalar, kBatch).
   template <class T>
-  void compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours, double* energy) const;
+  void compute(Workspace& work, int n, const int* species, Neighbours<T>* neighbours, double* energy,
+               double* basis = nullptr) const;
 
   struct Impl;
 

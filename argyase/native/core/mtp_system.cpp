@@ -93,7 +93,15 @@ void System::work(Worker& worker, int first, int last, const Outputs& out) {
       nb.begin[kinds] = m;
     }
     double energy[kBatch];
-    kernel_.compute(*worker.work, n, kind, batch, energy);
+    double* basis = nullptr;
+    if (out.grades || out.basis) {
+      worker.basis.resize(static_cast<size_t>(kernel_.scalar_count()) * kBatch);
+      basis = worker.basis.data();
+    }
+    kernel_.compute(*worker.work, n, kind, batch, energy, basis);
+    for (int b = 0; b < n && repulsion_; ++b) energy[b] += repulsion_->add(kind[b], batch[b]);
+    double grades[kBatch];
+    if (out.grades) active_->grades(n, kind, basis, grades);
 
     double* f = worker.f.data();
     for (int b = 0; b < n; ++b) {
@@ -103,6 +111,11 @@ void System::work(Worker& worker, int first, int last, const Outputs& out) {
       scatter(nb, count, place, f);
       worker.energy += energy[b];
       if (out.energies) out.energies[list_.atom(place)] = energy[b];
+      if (out.grades) out.grades[list_.atom(place)] = grades[b];
+      if (out.basis)
+        for (int s = 0; s < kernel_.scalar_count(); ++s)
+          out.basis[static_cast<size_t>(list_.atom(place)) * kernel_.scalar_count() + s] =
+              basis[s * kBatch + b];
       if (out.atom_virials)
         for (int m = 0; m < count; ++m) {
           const double x_m = nb.x[m], y_m = nb.y[m], z_m = nb.z[m];
