@@ -100,7 +100,7 @@ def maxvol(matrix: NDArray[np.float64], threshold: float = THRESHOLD, max_swaps:
         If the matrix is empty or not finite, or the search does not end.
 
     >>> found = maxvol(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 3.0]]))
-    >>> sorted(found.chosen.tolist()), round(np.exp(found.log_volumes[-1]), 12)
+    >>> sorted(found.chosen.tolist()), round(float(np.exp(found.log_volumes[-1])), 12)
     ([0, 2], 3.0)
     """
     from scipy.linalg import lu
