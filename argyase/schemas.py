@@ -111,6 +111,12 @@ MD = Schema(
         "potential_energy": Variable(("frame",), "eV", "potential energy of the cell"),
         "kinetic_energy": Variable(("frame",), "eV", "kinetic energy of the cell"),
         "volume": Variable(("frame",), "angstrom3", "volume of the cell"),
+        "grade": Variable(
+            ("frame",),
+            "1",
+            "largest extrapolation grade of an atom since the frame before (NaN where none was computed)",
+            required=False,
+        ),
     },
     {"time": Variable(("frame",), "ps", "time since the start of production")},
 )

@@ -390,13 +390,15 @@ class Attempt:
         """
         return self._publish(self._stage, self.id, dataset, scalars)
 
-    def publish_failure(self, reason: str, dataset: xr.Dataset) -> str:
+    def publish_failure(
+        self, reason: str, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None = None
+    ) -> str:
         """Publish what a run that failed has computed, under the stage ``<stage>-failed``, with the reason."""
         stage = failed(self._stage)
         name = run_id(stage, self._parameters, self._inputs, self._version)
         progress = self.path / "traj.zarr"
         frames = TrajectoryReader(progress).n_frames if progress.is_dir() else 0
-        return self._publish(stage, name, dataset, {"reason": reason, "frames": frames})
+        return self._publish(stage, name, dataset, {**(scalars or {}), "reason": reason, "frames": frames})
 
     def _publish(self, stage: str, name: str, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None) -> str:
         if self._schema is not None:

@@ -143,7 +143,8 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
         console.print("Everything is in the lake already: nothing was computed.")
     if results:
         warnings = sorted({find_potential(j.config.potential, j.config.species).warning for j, _ in results} - {""})
-        _print_table(lake, results, warnings)
+        outside = [w for job, _ in results if (w := md.domain_warning(lake.record(str(job.run_id))))]
+        _print_table(lake, results, [*warnings, *(f"! {w}" for w in outside)])
         for job, ids in results:
             if reason := lake.open_run(ids["conductivity"]).attrs.get("not_determined"):
                 out.print(f"{job.label}: {reason}", highlight=False, markup=False)
@@ -311,7 +312,7 @@ def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], w
             with_error(transport, "diffusivity", scale=1e6),
             with_error(transport, "conductivity"),
             with_error(jumps, "crossing_rate"),
-            ids["md"][:8],
+            ids["md"][:8] + (" !" if lake.record(ids["md"]).scalars.get("left_domain") else ""),
         )
     out.print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,15 +12,25 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from argyase.datalake.lake import Attempt, Lake
+from argyase.datalake.lake import Attempt, Lake, RunRecord
 from argyase.datalake.trajectory import TrajectoryWriter
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
-from argyase.errors import ConfigError, SimulationError
+from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import MD
 from argyase.stages import structures
 from argyase.stages._config import setting
-from argyase.stages._run import Report, collect_provenance, labels, published, silent, stage_main, stop_requested
+from argyase.stages._run import (
+    Report,
+    collect_provenance,
+    console,
+    labels,
+    published,
+    silent,
+    stage_main,
+    stop_requested,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,12 @@ class Config:
     max_volume_change: float = setting(0.3, help="stop when the volume changes by more than this fraction")
     precision: Literal["double", "mixed"] = setting("double", help="mixed: single precision for each neighbour")
     threads: int = setting(1, help="threads of this run")
+    repulsion: Literal["card", "off"] = setting(
+        "card", help="card: repulsion of the nuclei at short distances, by the potential's model card, if it has one"
+    )
+    grade_every: int = setting(100, help="steps between extrapolation grades, 0 for none; needs an active set")
+    grade_select: float = setting(GRADE_SELECT, help="a run with a grade above this is marked: it left the domain")
+    grade_break: float = setting(GRADE_BREAK, help="a run stops above this grade")
 
 
 CHECKPOINT_SECONDS = 20.0
@@ -58,9 +75,22 @@ def _structure(config: Config, lake: Lake) -> str:
     raise ConfigError(f"md.structure = {config.structure!r}: neither a run of the lake nor a file")
 
 
+def _repulsion(config: Config, potential: Potential) -> dict[str, tuple[float, float]]:
+    return potential.repulsion if config.repulsion == "card" else {}
+
+
+def _active_set(config: Config, potential: Potential) -> Path | None:
+    return potential.active_set if config.grade_every > 0 else None
+
+
 def parameters(config: Config, lake: Lake, structure: str, potential: Potential) -> dict[str, Any]:
     """What identifies the run besides its input structure."""
     own = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
+    own["repulsion"] = {k: list(v) for k, v in _repulsion(config, potential).items()} or "off"
+    if (active := _active_set(config, potential)) is not None:
+        own["active_set_sha256"] = hashlib.sha256(active.read_bytes()).hexdigest()
+    else:
+        own = {k: v for k, v in own.items() if not k.startswith("grade_")}
     return {
         **labels(lake.record(structure)),
         **own,
@@ -86,7 +116,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         return [run_id]
     provenance = collect_provenance(config)
     if failed := lake.failure("md", params, [structure], MD.version):
-        raise SimulationError(_failure(str(failed.scalars["reason"]), int(failed.scalars["frames"]), failed.id))
+        kind = ExtrapolationError if failed.scalars.get("error") == ExtrapolationError.__name__ else SimulationError
+        raise kind(_failure(str(failed.scalars["reason"]), int(failed.scalars["frames"]), failed.id))
     with lake.begin("md", params, inputs=[structure], schema=MD, provenance=provenance) as attempt:
         return [_simulate(config, lake, structure, potential, attempt, report)]
 
@@ -106,7 +137,10 @@ def _simulate(
         potential.species,
         settings,
         restart=attempt.path / restart if restart else None,
+        repulsion=_repulsion(config, potential),
+        active_set=_active_set(config, potential),
     )
+    largest = float(attempt.state.get("max_grade", 0.0))  # of the whole protocol, heating included
     writer = attempt.trajectory_writer(
         n_atoms=data.sizes["atom"],
         n_frames=simulation.production_frames,
@@ -118,7 +152,7 @@ def _simulate(
     def checkpoint() -> None:
         path = attempt.path / f"restart.{simulation.step}"
         simulation.write_restart(path)
-        writer.checkpoint({"restart": path.name, "step": simulation.step})
+        writer.checkpoint({"restart": path.name, "step": simulation.step, "max_grade": largest})
         for old in attempt.path.glob("restart.*"):
             if old != path:
                 old.unlink()
@@ -128,6 +162,7 @@ def _simulate(
         with stop_requested() as stop:
             report(simulation.step, simulation.total_steps)
             for frame in simulation.frames():
+                largest = max(largest, frame.grade if frame.grade > 0 else 0.0)
                 if frame.produced:
                     writer.append(frame.positions, frame.cell, **frame.scalars)
                 try:
@@ -139,15 +174,39 @@ def _simulate(
                     last = time.monotonic()
                 if stop.is_set():
                     raise KeyboardInterrupt
-    except SimulationError as error:
+    except (SimulationError, ExtrapolationError) as error:
         writer.finish()
-        run_id = attempt.publish_failure(str(error), _dataset(writer))
-        raise SimulationError(_failure(str(error), writer.frames, run_id)) from error
+        scalars = {"error": type(error).__name__, **_grade_scalars(config, largest)}
+        run_id = attempt.publish_failure(str(error), _dataset(writer), scalars)
+        raise type(error)(_failure(str(error), writer.frames, run_id)) from error
     finally:
         simulation.close()
     writer.finish()
     dataset = _dataset(writer)
-    return attempt.publish(dataset, scalars={f"mean_{k}": float(v.mean()) for k, v in dataset.data_vars.items()})
+    means = {f"mean_{k}": float(v.mean()) for k, v in dataset.data_vars.items() if k != "grade"}
+    return attempt.publish(dataset, scalars={**means, **_grade_scalars(config, largest)})
+
+
+def _grade_scalars(config: Config, largest: float) -> dict[str, float | str]:
+    """The largest grade of a run, and whether it left the domain of the potential; nothing if it was not graded."""
+    return {"max_grade": largest, "left_domain": largest > config.grade_select} if largest > 0 else {}
+
+
+def domain_warning(record: RunRecord) -> str:
+    """What to say of a run that left the domain of its potential; empty if it did not, or was not graded."""
+    if not record.scalars.get("left_domain"):
+        return ""
+    return (
+        f"run {record.id[:8]} left the domain of {record.parameters['potential']}: largest extrapolation grade "
+        f"{float(record.scalars['max_grade']):.2g}, above {record.parameters['grade_select']:g}; do not trust it "
+        "before the potential has learned such structures"
+    )
+
+
+def _warn(lake: Lake, ids: list[str]) -> None:
+    for run_id in ids:
+        if warning := domain_warning(lake.record(run_id)):
+            console.print(f"warning: {warning}", style="yellow", markup=False)
 
 
 def _dataset(writer: TrajectoryWriter) -> xr.Dataset:
@@ -165,7 +224,7 @@ def _failure(reason: str, frames: int, run_id: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
-    return stage_main(argv, stage="md", config=Config, run=run, description=__doc__ or "")
+    return stage_main(argv, stage="md", config=Config, run=run, description=__doc__ or "", epilogue=_warn)
 
 
 if __name__ == "__main__":

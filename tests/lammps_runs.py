@@ -23,7 +23,7 @@ METAL_NKTV2P = 1.6021765e6
 """LAMMPS' own constant, eV/A^3 in bar, of its units metal: rounded to 8 digits."""
 
 
-def run_lammps(atoms: Atoms, path: Path, options: str = "") -> dict[str, np.ndarray]:
+def run_lammps(atoms: Atoms, path: Path, options: str = "", coeffs: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Energies, forces, virial and per-atom virials by LAMMPS, in its orientation of the cell (see `oriented`)."""
     lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
     try:
@@ -43,7 +43,8 @@ def run_lammps(atoms: Atoms, path: Path, options: str = "") -> dict[str, np.ndar
         made = lmp.create_atoms(n, list(range(1, n + 1)), types, atoms.get_positions().ravel().tolist())
         assert made == n
         lmp.command(f'pair_style mtp "{path}" {options}')
-        lmp.command("pair_coeff * *")
+        for line in ("pair_coeff * *", *coeffs):
+            lmp.command(line)
         lmp.command("compute e all pe/atom")
         lmp.command("compute v all stress/atom NULL virial")
         lmp.command("compute es all reduce sum c_e")
@@ -84,6 +85,7 @@ def oriented(atoms: Atoms) -> Atoms:
 
 
 def mpiexec(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python on some MPI ranks, with the helpers of the tests."""
     launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     command = [str(launcher), "-n", str(ranks), sys.executable, *arguments]

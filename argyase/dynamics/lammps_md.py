@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,10 @@ from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
 from argyase.dynamics.protocols import Segment, Step, schedule
-from argyase.errors import ConfigError, SimulationError
+from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.lammps_plugin import create_lammps
+from argyase.potentials.repulsion import Ranges, pair_coeffs
 from argyase.units import BAR_TO_GPA
 
 
@@ -33,6 +37,8 @@ class Frame:
     potential_energy: float  # eV
     kinetic_energy: float  # eV
     volume: float  # A^3
+    # Largest extrapolation grade of any atom since the last frame; NaN if none was computed.
+    grade: float = math.nan
 
     @property
     def scalars(self) -> dict[str, float]:
@@ -43,6 +49,7 @@ class Frame:
             "potential_energy": self.potential_energy,
             "kinetic_energy": self.kinetic_energy,
             "volume": self.volume,
+            "grade": self.grade,
         }
 
 
@@ -63,6 +70,8 @@ class LammpsSettings:
     max_volume_change: float = 0.3
     precision: Literal["double", "mixed"] = "double"
     threads: int = 1
+    grade_every: int = 100
+    grade_break: float = GRADE_BREAK
 
     def __post_init__(self) -> None:
         for name in ("temperature_K", "timestep_fs", "sample_ps", "thermostat_ps", "barostat_ps"):
@@ -70,6 +79,10 @@ class LammpsSettings:
                 raise ConfigError(f"md.{name} = {getattr(self, name)}: must be positive")
         if self.threads < 1:
             raise ConfigError(f"md.threads = {self.threads}: must be at least 1")
+        if self.grade_every < 0:
+            raise ConfigError(f"md.grade_every = {self.grade_every}: steps between grades, or 0 for none")
+        if not self.grade_break >= 1:
+            raise ConfigError(f"md.grade_break = {self.grade_break}: must be at least 1, the grade of known atoms")
         if not 0 < self.seed < 2**31:
             raise ConfigError(f"md.seed = {self.seed}: LAMMPS allows 1 ... 2147483647")
 
@@ -98,11 +111,18 @@ class LammpsMD:
         Protocol, ensemble and bounds.
     restart
         LAMMPS restart file of an earlier part of the same run (see `write_restart`).
+    repulsion
+        Table of the repulsion of the nuclei at short distances (see `argyase.potentials.repulsion`).
+    active_set
+        Path of the potential's active set: every `LammpsSettings.grade_every` steps the atoms are graded, and the
+        frames have the largest grade since the one before (NaN where no such step was between them).
 
     Raises
     ------
     ConfigError
         If the structure has a species that the potential does not know, or is not periodic.
+    ExtrapolationError
+        While iterating `frames`: a grade above `LammpsSettings.grade_break`.
     SimulationError
         While iterating `frames`: atoms lost, temperature or volume out of bounds, or not finite.
     """
@@ -114,6 +134,9 @@ class LammpsMD:
         species: Sequence[str],
         settings: LammpsSettings,
         restart: Path | None = None,
+        *,
+        repulsion: Ranges | None = None,
+        active_set: Path | None = None,
     ) -> None:
         if not atoms.pbc.all():
             raise ConfigError(f"structure: periodic in {atoms.pbc.tolist()}; MD needs all three directions periodic")
@@ -122,6 +145,7 @@ class LammpsMD:
             raise ConfigError(f"structure: the potential {potential.name} knows {list(species)}, not {unknown}")
         self._settings = settings
         self._steps = settings.schedule()
+        self._graded = active_set is not None and settings.grade_every > 0
         self._production = self._steps[-1].first
         self._n_atoms = len(atoms)
         self._volume0 = float(atoms.get_volume())
@@ -138,9 +162,11 @@ class LammpsMD:
             self._command(f'read_restart "{restart}"')
         for t, symbol in enumerate(species, start=1):
             self._command(f"mass {t} {atomic_masses[atomic_numbers[symbol]]:.10g}")
+        grade = f' grade "{active_set}"' if self._graded else ""
         self._command(
-            f'pair_style mtp "{potential}" precision {settings.precision} threads {settings.threads}',
+            f'pair_style mtp "{potential}" precision {settings.precision} threads {settings.threads}{grade}',
             "pair_coeff * *",
+            *pair_coeffs(repulsion or {}, species),
             f"timestep {settings.timestep_fs * 1e-3:.10g}",
             "neighbor 1.0 bin",
             "neigh_modify delay 0 every 2 check yes",
@@ -148,6 +174,8 @@ class LammpsMD:
             f"thermo {settings.sample_steps}",
             "thermo_modify lost error flush no",
         )
+        if self._graded:
+            self._command(f"fix grades all pair {settings.grade_every} mtp grade 1")
         if restart is None:
             first = self._steps[0].segment.temperatures(settings.temperature_K)[0]
             # On ideal sites half of the kinetic energy turns into potential energy at once: start with twice.
@@ -260,12 +288,30 @@ class LammpsMD:
             potential_energy=float(thermo["PotEng"]),
             kinetic_energy=float(thermo["KinEng"]),
             volume=float(thermo["Volume"]),
+            grade=self._largest_grade(),
         )
         self._check(frame)
         return frame
 
+    def _largest_grade(self) -> float:
+        """Largest grade since the last call, NaN if there was none."""
+        if not self._graded:
+            return math.nan
+        # `extract_pair` of LAMMPS' module gives a copy; this is the number itself, to be set back.
+        extract = self._lmp.lib.lammps_extract_pair
+        extract.restype = ctypes.POINTER(ctypes.c_double)
+        largest = extract(self._lmp.lmp, b"grade_max")
+        grade, largest[0] = float(largest[0]), 0.0
+        return grade or math.nan
+
     def _check(self, frame: Frame) -> None:
         s = self._settings
+        if frame.grade > s.grade_break:
+            raise ExtrapolationError(
+                f"{self._when()}: extrapolation grade {frame.grade:.3g} is above {s.grade_break:g}: the potential left "
+                "the domain in which it was trained; lower the temperature, or train it on such structures (or raise "
+                "md.grade_break, and trust nothing); all frames before are kept"
+            )
         if len(frame.positions) != self._n_atoms:
             lost = self._n_atoms - len(frame.positions)
             raise SimulationError(f"{self._when()}: {lost} of {self._n_atoms} atoms were lost; {self._remedy}")

@@ -29,6 +29,25 @@ class Potential:
         """Hash of the file: the identity of the potential in the lake."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
+    @cached_property
+    def repulsion(self) -> dict[str, tuple[float, float]]:
+        """The card's table of the repulsion at short distances, empty if it has none.
+
+        Raises
+        ------
+        ConfigError
+            If the table is not valid.
+        """
+        from argyase.potentials.repulsion import check_ranges
+
+        return check_ranges(self.card.get("repulsion", {}), self.species)
+
+    @property
+    def active_set(self) -> Path | None:
+        """The active set (``.active``) beside the potential, None if there is none."""
+        path = self.path.with_suffix(".active")
+        return path if path.is_file() else None
+
 
 def shipped_potentials() -> list[str]:
     """Names that `find_potential` knows without a path.

@@ -8,14 +8,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import complete_cell
 from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
 
 from argyase.errors import CalculatorError, ConfigError, PotentialFileError
 from argyase.potentials import _mtp
+from argyase.potentials.active import ActiveSet
 from argyase.potentials.mtp_file import MTPFile, check_species_order, format_mtp, read_bytes
+from argyase.potentials.repulsion import Ranges, entries
 
 
 class MTP(Calculator):
@@ -35,18 +38,24 @@ class MTP(Calculator):
         Threads to compute with.
     precision
         ``double``, or ``mixed``: the work on each neighbour in single precision, sums in double; forces to about 1e-6.
+    repulsion
+        Adds a repulsion of the nuclei at short distances, a table of ``{"Li-S": (inner, outer)}`` in A (see
+        `argyase.potentials.repulsion`); e.g. that of a model card. It is part of energy, forces and stress.
+    active_set
+        An `ActiveSet`, or the path of its file: `results` then have the extrapolation ``grades`` of the atoms.
 
     Raises
     ------
     PotentialFileError
-        If the file cannot be read.
+        If the file cannot be read, or the active set was made for another potential.
     ConfigError
-        If the number of species differs from the file's, or their order from that of the file's atomic numbers.
+        If the number of species differs from the file's, or their order from that of the file's atomic numbers, or
+        the repulsion is not valid.
     CalculatorError
         On calculation, if an atom is of another species.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress", "grades"]
 
     def __init__(
         self,
@@ -55,6 +64,8 @@ class MTP(Calculator):
         *,
         threads: int = 1,
         precision: Literal["double", "mixed"] = "double",
+        repulsion: Ranges | None = None,
+        active_set: ActiveSet | str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,19 +74,32 @@ class MTP(Calculator):
         else:
             # The reader of mtp_file gives the errors; the kernel reads the same text.
             text, name = read_bytes(potential), str(potential)
-        self._kernel = _kernel(text, name, threads, precision)
+        self.kernel = _kernel(text, name, threads, precision)
         self.species = tuple(species)
-        if len(self.species) != self._kernel.species_count or len(set(self.species)) != len(self.species):
+        if len(self.species) != self.kernel.species_count or len(set(self.species)) != len(self.species):
             raise ConfigError(
-                f"species = {list(species)}: the potential {name} has {self._kernel.species_count} species; "
+                f"species = {list(species)}: the potential {name} has {self.kernel.species_count} species; "
                 "name each once, in the file's order"
             )
-        check_species_order(self.species, self._kernel.species_types.tolist(), name)
+        check_species_order(self.species, self.kernel.species_types.tolist(), name)
         self._type_of = np.full(len(chemical_symbols), -1, dtype=np.int32)
         for number, symbol in enumerate(self.species):
             if symbol not in atomic_numbers:
                 raise ConfigError(f"species = {list(species)}: {symbol!r} is not a chemical symbol")
             self._type_of[atomic_numbers[symbol]] = number
+        if repulsion:
+            try:
+                self.kernel.set_repulsion(entries(repulsion, self.species))
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+        self._graded = active_set is not None
+        if active_set is not None:
+            loaded = active_set if isinstance(active_set, ActiveSet) else ActiveSet.load(active_set)
+            where = "active set" if isinstance(active_set, ActiveSet) else str(active_set)
+            try:
+                self.kernel.set_active_set(loaded.to_bytes(), where)
+            except ValueError as error:
+                raise PotentialFileError(str(error)) from None
 
     def calculate(
         self,
@@ -86,25 +110,50 @@ class MTP(Calculator):
         """Compute everything at once: the cost is in the neighbours."""
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
-        types = self._type_of[atoms.numbers]
-        if (types < 0).any():
-            unknown = sorted({chemical_symbols[z] for z in atoms.numbers[types < 0]})
-            raise CalculatorError(f"species {unknown}: this potential knows {list(self.species)}")
-        energies, forces, virial = self._kernel.compute(
-            types,
-            np.ascontiguousarray(atoms.positions),
-            np.ascontiguousarray(complete_cell(atoms.cell)),  # of a molecule, or a slab
-            np.ascontiguousarray(atoms.pbc),
-        )
+        if "grades" in properties and not self._graded:
+            raise PropertyNotImplementedError("grades need an active set: MTP(..., active_set=...)")
+        energies, forces, virial, grades, _ = self.kernel.compute(self._types(atoms), *_arrays(atoms))
         self.results = {
             "energy": float(energies.sum()),
             "free_energy": float(energies.sum()),
             "energies": energies,
             "forces": forces,
         }
+        if self._graded:
+            self.results["grades"] = grades
         if atoms.cell.rank == 3:
             stress = 0.5 * (virial + virial.T) / atoms.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def grades(self, atoms: Atoms | None = None) -> NDArray[np.float64]:
+        """Extrapolation grade of each atom (see `argyase.potentials.active`); a fresh copy.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            If the calculator has no active set.
+        """
+        return np.asarray(self.get_property("grades", atoms))
+
+    def scalars(self, atoms: Atoms) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Species number of each atom, and its scalar basis functions, shape (atom, scalar)."""
+        types = self._types(atoms)
+        return types, self.kernel.compute(types, *_arrays(atoms), basis=True)[4]
+
+    def _types(self, atoms: Atoms) -> NDArray[np.int32]:
+        types = np.asarray(self._type_of[atoms.numbers], dtype=np.int32)
+        if (types < 0).any():
+            unknown = sorted({chemical_symbols[z] for z in atoms.numbers[types < 0]})
+            raise CalculatorError(f"species {unknown}: this potential knows {list(self.species)}")
+        return types
+
+
+def _arrays(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    return (
+        np.ascontiguousarray(atoms.positions),
+        np.ascontiguousarray(complete_cell(atoms.cell)),  # of a molecule, or a slab
+        np.ascontiguousarray(atoms.pbc),
+    )
 
 
 def _kernel(text: bytes, name: str, threads: int, precision: str) -> _mtp.Kernel:

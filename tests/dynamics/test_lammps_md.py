@@ -13,7 +13,7 @@ from strategies import rotation
 
 from argyase.dynamics.lammps_md import Frame, LammpsMD, LammpsSettings
 from argyase.dynamics.protocols import Segment
-from argyase.errors import ConfigError, SimulationError
+from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.physics.unwrap import check_unwrapped, unwrap, wrap
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
@@ -34,16 +34,16 @@ def settings(*segments: Segment, **changes: Any) -> LammpsSettings:
 
 
 @contextmanager
-def simulation(atoms: Atoms, config: LammpsSettings, restart: Path | None = None) -> Iterator[LammpsMD]:
-    made = LammpsMD(atoms, POTENTIAL.path, POTENTIAL.species, config, restart)
+def simulation(atoms: Atoms, config: LammpsSettings, restart: Path | None = None, **options: Any) -> Iterator[LammpsMD]:
+    made = LammpsMD(atoms, POTENTIAL.path, POTENTIAL.species, config, restart, **options)
     try:
         yield made
     finally:
         made.close()
 
 
-def run(atoms: Atoms, config: LammpsSettings) -> list[Frame]:
-    with simulation(atoms, config) as md:
+def run(atoms: Atoms, config: LammpsSettings, **options: Any) -> list[Frame]:
+    with simulation(atoms, config, **options) as md:
         return list(md.frames())
 
 
@@ -133,13 +133,14 @@ def test_the_protocol_reaches_its_temperature() -> None:
 def test_restart_goes_on(ensemble: Any, tmp_path: Path) -> None:
     """Stopped after 10 of 20 frames and gone on with: the same path as without the stop."""
     atoms = crystal(2)
-    config = settings(produce(ensemble, 0.2))
-    whole = run(atoms, config)
-    with simulation(atoms, config) as first:
+    config = settings(produce(ensemble, 0.2), grade_every=20)
+    graded = {"active_set": POTENTIAL.active_set}
+    whole = run(atoms, config, **graded)
+    with simulation(atoms, config, **graded) as first:
         frames = first.frames()
         parts = [next(frames) for _ in range(10)]
         first.write_restart(tmp_path / "r")
-    with simulation(atoms, config, tmp_path / "r") as second:
+    with simulation(atoms, config, tmp_path / "r", **graded) as second:
         assert second.step == 100
         parts += list(second.frames())
     assert [f.step for f in parts] == [f.step for f in whole]
@@ -148,6 +149,9 @@ def test_restart_goes_on(ensemble: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(a.positions, b.positions, atol=1e-8)
         assert a.temperature == pytest.approx(b.temperature, abs=1e-5)
         assert a.volume == pytest.approx(b.volume, abs=1e-6)
+        # What is set up anew is not graded anew: a restart does not show.
+        assert a.grade == pytest.approx(b.grade, abs=1e-6, nan_ok=True)
+    assert sum(np.isfinite(f.grade) for f in parts) == 11
 
 
 def test_a_restart_within_a_ramp_keeps_the_ramp(tmp_path: Path) -> None:
@@ -169,6 +173,71 @@ def test_replicas_differ_and_repeat() -> None:
     a, b, c = (run(atoms, settings(produce(ps=0.01), seed=s))[-1] for s in (1, 1, 2))
     np.testing.assert_array_equal(a.positions, b.positions)
     assert np.abs(a.positions - c.positions).max() > 1e-3
+
+
+# ---- repulsion and grades ----
+
+
+@pytest.mark.parametrize("temperature", [300.0, 600.0, 1200.0])
+def test_ordinary_dynamics_are_those_without_repulsion_and_grades(temperature: float) -> None:
+    """To the last bit: no pair comes nearer than the distances of the table."""
+    config = settings(produce("npt", 1.0), temperature_K=temperature, sample_ps=0.05)
+    plain = run(crystal(), config)
+    safe = run(crystal(), config, repulsion=POTENTIAL.repulsion, active_set=POTENTIAL.active_set)
+    for a, b in zip(plain, safe, strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+        assert (a.potential_energy, a.pressure) == (b.potential_energy, b.pressure)
+        assert np.isnan(a.grade)
+    assert 0.5 < np.nanmax([f.grade for f in safe]) < 1.5
+
+
+def test_frames_have_the_largest_grade_since_the_one_before() -> None:
+    calculator = MTP(POTENTIAL.path, POTENTIAL.species, active_set=POTENTIAL.active_set)
+    config = settings(produce("nve", 0.1), temperature_K=600.0, grade_every=10)
+    frames = run(crystal(), config, active_set=POTENTIAL.active_set)
+    for frame in frames[1:]:  # the first one knows of the start, too
+        there = Atoms(crystal().symbols, frame.positions, cell=frame.cell, pbc=True)
+        assert frame.grade == pytest.approx(calculator.grades(there).max(), rel=1e-8)
+    # Graded at the steps 0, 25, 50, 75, 100; frames at 10, 20, ...
+    rare = run(crystal(), settings(produce("nve", 0.1), temperature_K=600.0, grade_every=25),
+               active_set=POTENTIAL.active_set)  # fmt: skip
+    assert [f.step for f in rare if np.isfinite(f.grade)] == [10, 30, 50, 80, 100]
+    assert rare[4].grade == pytest.approx(frames[4].grade, rel=1e-8)
+    # Every step: the largest of ten.
+    often = run(crystal(), settings(produce("nve", 0.1), temperature_K=600.0, grade_every=1),
+                active_set=POTENTIAL.active_set)  # fmt: skip
+    assert all(a.grade >= b.grade * (1 - 1e-8) for a, b in zip(often, frames, strict=True))
+    assert any(a.grade > b.grade + 1e-6 for a, b in zip(often, frames, strict=True))
+
+
+def test_a_run_out_of_the_domain_is_stopped() -> None:
+    atoms = argyrodite(0.0, 0.5, a=10.0)
+    atoms.positions[1] = atoms.positions[0] + [0, 0, 1.4]
+    config = settings(produce("nve", 0.1), grade_break=3.0)
+    with pytest.raises(
+        ExtrapolationError, match=r"step 10 .* extrapolation grade \d[\d.]* is above 3: the potential left"
+    ):
+        run(atoms, config, active_set=POTENTIAL.active_set)
+    assert len(run(atoms, settings(produce("nve", 0.1), grade_every=0), active_set=POTENTIAL.active_set)) == 10
+    for wrong in ({"grade_every": -1}, {"grade_break": 0.5}):
+        with pytest.raises(ConfigError, match=f"md.{next(iter(wrong))} = "):
+            settings(produce(), **wrong)
+
+
+def test_energy_is_conserved_in_a_collision() -> None:
+    """Two Li 1.4 A apart fly through the step of the table: energies are those of the calculator, and conserved."""
+    atoms = argyrodite(0.0, 0.5, a=10.0)
+    table = {"Li-Li": (1.5, 1.9)}
+    atoms.positions[1] = atoms.positions[0] + [0, 0, 1.4]
+    config = settings(produce("nve", 0.02), timestep_fs=0.1, sample_ps=0.001, max_temperature_factor=900.0)
+    totals = []
+    for frame in run(atoms, config, repulsion=table):
+        totals.append(frame.potential_energy + frame.kinetic_energy)
+        there = Atoms(atoms.symbols, frame.positions, cell=frame.cell, pbc=True)
+        there.calc = MTP(POTENTIAL.path, POTENTIAL.species, repulsion=table)
+        assert there.get_potential_energy() == pytest.approx(frame.potential_energy, abs=1e-9)
+    # (w dt)^2 of the collision: a force constant of some 100 eV/A^2 at 7 amu and 0.1 fs.
+    assert np.ptp(totals) < 0.05
 
 
 # ---- what becomes unphysical ----

@@ -118,7 +118,9 @@ def test_wrong_use_is_a_lammps_error(tmp_path: Path) -> None:
     assert "'threads 0' after the file" in refused(*BOX, f"pair_style mtp {good} threads 0")
     assert "cannot read the file" in refused(*BOX, f"pair_style mtp {tmp_path}/none.mtp")
     assert "cut.mtp, line" in refused(*BOX, f"pair_style mtp {cut}")
-    assert "expected 'pair_style mtp FILE [precision double|mixed] [threads N]'" in refused(*BOX, "pair_style mtp")
+    assert "expected 'pair_style mtp FILE [precision double|mixed] [threads N] [grade FILE]'" in refused(
+        *BOX, "pair_style mtp"
+    )
     assert "atom type 2 would be species 1" in refused(*BOX, f"pair_style mtp {good}", "pair_coeff * *")
     style = f"pair_style mtp {good}"
     assert "expected 'pair_coeff * *'" in refused(*BOX, style, "pair_coeff * * 0")

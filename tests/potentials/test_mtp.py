@@ -237,7 +237,7 @@ for level in (2, 8, 10, 12, 16):
     calculator.calculate(atoms)
     r = calculator.results
     out.append([r["energies"].tolist(), r["forces"].ravel().tolist(), r["stress"].tolist()])
-print(json.dumps([calculator._kernel.isa, out]))
+print(json.dumps([calculator.kernel.isa, out]))
 """
 
 

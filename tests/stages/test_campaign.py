@@ -12,37 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import CAMPAIGN, argyase
 
 from argyase.datalake.lake import Lake
 from argyase.stages import _cli
 from argyase.stages._run import with_error
-
-CAMPAIGN = """
-[campaign]
-name = "tiny"
-[grid]
-inversion = [{inversions}]
-temperature_K = [{temperature}]
-[structures]
-a = 10.0
-[md]
-sample_ps = 0.02
-segments = [
-  {{ kind = "equilibrate", ensemble = "nvt", duration_ps = 0.2 }},
-  {{ kind = "produce", ensemble = "npt", duration_ps = {length} }},
-]
-"""
 
 
 def campaign(folder: Path, length: float = 3.0, inversions: str = "0.0, 0.5", temperature: float = 900) -> Path:
     path = folder / "tiny.toml"
     path.write_text(CAMPAIGN.format(length=length, inversions=inversions, temperature=temperature))
     return path
-
-
-def argyase(*arguments: object, cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "argyase.stages._cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def files(folder: Path) -> dict[str, float]:

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "mtp_impl.h"
+#include "repulsion.h"
 
 namespace argyase {
 namespace {
@@ -192,6 +193,7 @@ Kernel::Kernel(Kernel&&) noexcept = default;
 
 double Kernel::cutoff() const { return impl_->potential.max_dist; }
 int Kernel::species_count() const { return impl_->potential.species_count; }
+int Kernel::scalar_count() const { return static_cast<int>(impl_->scalars.size()); }
 const char* Kernel::isa() const { return impl_->isa; }
 Filter Kernel::filter() const { return impl_->selection.filter; }
 Search Kernel::search() const { return impl_->selection.search; }
@@ -199,7 +201,7 @@ std::unique_ptr<Workspace> Kernel::workspace() const { return std::make_unique<W
 
 template <class T>
 void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Places& at, double* energy,
-                     const Target& target) const {
+                     const Target& target, double* basis, const Repulsion* repulsion) const {
   const Impl& k = *impl_;
   const int kinds = species_count(), rows = 5 + 2 * k.potential.radial_funcs_count;
   const auto room = [](Array<double>& a, size_t count) {
@@ -235,10 +237,18 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
     row += static_cast<size_t>(rows) * batch.atom[i].stride;
   }
   run_of<T>(k.selection)(k, batch);
+  if (basis)
+    for (size_t s = 0; s < k.scalars.size(); ++s)
+      std::copy_n(batch.moments + k.scalars[s].moment * kBatch, kBatch, basis + s * kBatch);
+  if (repulsion)
+    for (int i = 0; i < n; ++i) {
+      const T* inverse = batch.atom[i].rows + 3 * batch.atom[i].stride;
+      energy[i] += repulsion->add(neighbours[i], inverse, at, target);
+    }
 }
-template void Kernel::compute<double>(Workspace&, int, Neighbours*, const Places&, double*,
-                                      const Target&) const;
-template void Kernel::compute<float>(Workspace&, int, Neighbours*, const Places&, double*,
-                                     const Target&) const;
+template void Kernel::compute<double>(Workspace&, int, Neighbours*, const Places&, double*, const Target&,
+                                      double*, const Repulsion*) const;
+template void Kernel::compute<float>(Workspace&, int, Neighbours*, const Places&, double*, const Target&,
+                                     double*, const Repulsion*) const;
 
 }  // namespace argyase

@@ -76,6 +76,7 @@ struct Target {
 constexpr int kBatch = 4;  // atoms whose tensor products are computed together, one in each lane
 
 class Workspace;
+class Repulsion;
 
 // A potential made ready for evaluation. Immutable: one can serve many threads, each with its own Workspace.
 class Kernel {
@@ -86,6 +87,7 @@ class Kernel {
 
   double cutoff() const;
   int species_count() const;
+  int scalar_count() const;
   // Instruction set in use: "avx512", "avx2" or "baseline". The variable ARGYASE_MTP_ISA forces a lower one.
   const char* isa() const;
 
@@ -95,10 +97,11 @@ class Kernel {
 
   // For n <= kBatch atoms and their neighbours: the energy of each, eV, out; forces and virials added to the
   // target. With float, the work on each neighbour is done in single precision, the tensor products and all
-  // sums of forces in double.
+  // sums of forces in double. basis: if given, the scalar basis functions, (scalar, kBatch). repulsion: if
+  // given, added.
   template <class T>
   void compute(Workspace& work, int n, Neighbours* neighbours, const Places& at, double* energy,
-               const Target& target) const;
+               const Target& target, double* basis = nullptr, const Repulsion* repulsion = nullptr) const;
 
   struct Impl;
 

@@ -89,23 +89,34 @@ double System::compute(const double* x, double* f, const Outputs& out) {
 
 template <class T>
 void System::work(Worker& worker, int first, int last, const Outputs& out) {
-  const int kinds = kernel_.species_count();
+  const int kinds = kernel_.species_count(), scalars = kernel_.scalar_count();
   const Filter filter = kernel_.filter();
   const Target target{worker.f.data(), out.atom_virials ? worker.v.data() : nullptr};
   for (int start = first; start < last; start += kBatch) {
     const int n = std::min(kBatch, last - start);
+    int kind[kBatch];
     for (int b = 0; b < n; ++b) {
       const int* segment = list_.segment(start + b);
       Neighbours& nb = worker.neighbours[b];
       nb.reserve(segment[kinds] - segment[0], kinds);
-      nb.place = list_.centre(start + b), nb.species = list_.species(nb.place);
+      nb.place = list_.centre(start + b);
+      nb.species = kind[b] = list_.species(nb.place);
       filter(places_, list_.neighbours(start + b), segment, kinds, kernel_.cutoff(), nb);
     }
-    double energy[kBatch];
-    kernel_.compute<T>(*worker.work, n, worker.neighbours, places_, energy, target);
+    double energy[kBatch], grades[kBatch], *basis = nullptr;
+    if (out.grades || out.basis) {
+      worker.basis.resize(static_cast<size_t>(scalars) * kBatch);
+      basis = worker.basis.data();
+    }
+    kernel_.compute<T>(*worker.work, n, worker.neighbours, places_, energy, target, basis, repulsion_);
+    if (out.grades) active_->grades(n, kind, basis, grades);
     for (int b = 0; b < n; ++b) {
+      const size_t atom = list_.atom(worker.neighbours[b].place);
       worker.energy += energy[b];
-      if (out.energies) out.energies[list_.atom(worker.neighbours[b].place)] = energy[b];
+      if (out.energies) out.energies[atom] = energy[b];
+      if (out.grades) out.grades[atom] = grades[b];
+      if (out.basis)
+        for (int s = 0; s < scalars; ++s) out.basis[atom * scalars + s] = basis[s * kBatch + b];
     }
   }
 }

@@ -1,8 +1,10 @@
 #include "pair_mtp.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 
 #include "atom.h"
@@ -18,7 +20,7 @@ using namespace LAMMPS_NS;
 PairMTP::PairMTP(LAMMPS* lmp) : Pair(lmp) {
   single_enable = 0;
   restartinfo = 0;
-  one_coeff = 1;
+  one_coeff = 0;  // more lines than one, if there is a repulsion
   manybody_flag = 1;
   unit_convert_flag = 0;
   // Shares of an atom's virial are halves of pairs, which is not the centroid form.
@@ -32,29 +34,12 @@ PairMTP::~PairMTP() {
   }
 }
 
-// The file is read by the first rank and sent to the others.
-void PairMTP::settings(int narg, char** arg) {
-  if (narg < 1)
-    error->all(FLERR,
-               "Illegal pair_style mtp command: expected 'pair_style mtp FILE [precision double|mixed] "
-               "[threads N]'");
-  mixed_ = false, threads_ = 0;
-  for (int k = 1; k < narg; k += 2) {
-    const std::string key = arg[k], value = k + 1 < narg ? arg[k + 1] : "";
-    if (key == "precision" && (value == "double" || value == "mixed"))
-      mixed_ = value == "mixed";
-    else if (key == "threads" && !value.empty() && (threads_ = std::atoi(value.c_str())) > 0)
-      continue;
-    else
-      error->all(FLERR,
-                 "pair_style mtp: '{} {}' after the file: expected 'precision double', 'precision mixed' or "
-                 "'threads N'",
-                 key, value);
-  }
+// The bytes of a file, read by the first rank and sent to the others.
+std::string PairMTP::read_file(const char* path) {
   std::string text;
   int size = -1;
   if (comm->me == 0) {
-    if (std::FILE* file = std::fopen(arg[0], "rb")) {
+    if (std::FILE* file = std::fopen(path, "rb")) {
       char part[65536];
       size_t got;
       while ((got = std::fread(part, 1, sizeof part, file)) > 0 && text.size() < (1u << 30))
@@ -65,30 +50,66 @@ void PairMTP::settings(int narg, char** arg) {
     }
   }
   MPI_Bcast(&size, 1, MPI_INT, 0, world);
-  if (size < 0) error->all(FLERR, "pair_style mtp: cannot read the file {}", arg[0]);
+  if (size < 0) error->all(FLERR, "pair_style mtp: cannot read the file {}", path);
   text.resize(size);
   MPI_Bcast(text.data(), size, MPI_CHAR, 0, world);
+  return text;
+}
+
+void PairMTP::settings(int narg, char** arg) {
+  if (narg < 1)
+    error->all(FLERR,
+               "Illegal pair_style mtp command: expected 'pair_style mtp FILE [precision double|mixed] "
+               "[threads N] [grade FILE]'");
+  mixed_ = false, threads_ = 0;
+  const char* grade = nullptr;
+  for (int k = 1; k < narg; k += 2) {
+    const std::string key = arg[k], value = k + 1 < narg ? arg[k + 1] : "";
+    if (key == "precision" && (value == "double" || value == "mixed"))
+      mixed_ = value == "mixed";
+    else if (key == "threads" && !value.empty() && (threads_ = std::atoi(value.c_str())) > 0)
+      continue;
+    else if (key == "grade" && !value.empty())
+      grade = arg[k + 1];
+    else
+      error->all(FLERR,
+                 "pair_style mtp: '{} {}' after the file: expected 'precision double', 'precision mixed', "
+                 "'threads N' or 'grade FILE'",
+                 key, value);
+  }
+  const std::string text = read_file(arg[0]), active = grade ? read_file(grade) : "";
 
   std::string problem;
+  system_.reset(), repulsion_.reset(), active_.reset();
+  species_.clear();
+  grade_flag_ = 0, grade_max_ = 0;
   try {
-    kernel_ = std::make_unique<argyase::Kernel>(argyase::parse_mtp(text));
+    const argyase::Potential potential = argyase::parse_mtp(text);
+    kernel_ = std::make_unique<argyase::Kernel>(potential);
+    if (grade) {
+      active_ = std::make_unique<argyase::ActiveSet>(argyase::ActiveSet::parse(active));
+      active_->check(potential);
+    }
   } catch (const argyase::ParseError& e) {
-    problem = e.what();
+    problem = std::string(arg[0]) + ", " + e.what();
+  } catch (const argyase::ActiveSetError& e) {
+    problem = std::string(grade) + ": " + e.what();
   }
-  if (!problem.empty()) error->all(FLERR, "pair_style mtp: {}, {}", arg[0], problem);
-  system_.reset();
+  if (!problem.empty()) error->all(FLERR, "pair_style mtp: {}", problem);
 }
 
 void PairMTP::coeff(int narg, char** arg) {
   const int types = atom->ntypes, known = kernel_->species_count();
+  if (narg == 7 && std::strcmp(arg[2], "repulsion") == 0) return coeff_repulsion(arg);
   if (narg < 2 || std::strcmp(arg[0], "*") != 0 || std::strcmp(arg[1], "*") != 0 ||
       (narg > 2 && narg != 2 + types))
     error->all(
         FLERR,
         "Illegal pair_coeff for mtp: expected 'pair_coeff * *', or that and the species number (from 0) of "
-        "each of the {} atom types",
+        "each of the {} atom types, or 'pair_coeff I J repulsion Z_I Z_J INNER OUTER'",
         types);
   species_.resize(types + 1);
+  repulsion_.reset();
   for (int t = 1; t <= types; ++t) {
     const int s = narg > 2 ? utils::inumeric(FLERR, arg[1 + t], false, lmp) : t - 1;
     if (s < 0 || s >= known)
@@ -107,6 +128,28 @@ void PairMTP::coeff(int narg, char** arg) {
     for (int j = 1; j <= types; ++j) setflag[i][j] = i <= j;
 }
 
+// A table of species, not of types: types of one species repel alike, by the last line that names one of
+// them.
+void PairMTP::coeff_repulsion(char** arg) {
+  if (species_.empty())
+    error->all(FLERR, "pair_coeff for mtp: 'pair_coeff * *' comes first, then lines with repulsion");
+  int low[2], high[2];
+  for (int side = 0; side < 2; ++side)
+    utils::bounds(FLERR, arg[side], 1, atom->ntypes, low[side], high[side], error);
+  double v[4];
+  for (int k = 0; k < 4; ++k) v[k] = utils::numeric(FLERR, arg[3 + k], false, lmp);
+  if (!repulsion_) repulsion_ = std::make_unique<argyase::Repulsion>(kernel_->species_count());
+  std::string problem;
+  try {
+    for (int i = low[0]; i <= high[0]; ++i)
+      for (int j = low[1]; j <= high[1]; ++j)
+        repulsion_->set(species_[i], species_[j], v[0], v[1], v[2], v[3], kernel_->cutoff());
+  } catch (const std::invalid_argument& e) {
+    problem = e.what();
+  }
+  if (!problem.empty()) error->all(FLERR, "pair_coeff for mtp: {}", problem);
+}
+
 void PairMTP::init_style() {
   if (force->newton_pair == 0) error->all(FLERR, "Pair style mtp requires newton pair on");
   if (std::strcmp(update->unit_style, "metal") != 0)
@@ -120,6 +163,8 @@ void PairMTP::init_style() {
                  t, species_[t], kernel_->species_count() - 1);
   // No list of LAMMPS is asked for: ours is made when LAMMPS would make its own.
   system_ = std::make_unique<argyase::System>(*kernel_, threads_ ? threads_ : comm->nthreads);
+  system_->set_repulsion(repulsion_.get());
+  system_->set_active_set(active_.get());
   types_.clear();
   asked_.assign(species_.size() * species_.size(), 0);
 }
@@ -166,10 +211,23 @@ void PairMTP::renew(int count) {
 void PairMTP::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   const int count = atom->nlocal + atom->nghost;
-  if (count == 0) return;
+  const bool grade = active_ && grade_flag_;
+  if (grade) grades_.assign(atom->nlocal + 1, 0.0);
+  if (count > 0) evaluate(count, grade);
+  if (grade) {
+    const double own = *std::max_element(grades_.begin(), grades_.end());
+    double all = 0;
+    MPI_Allreduce(&own, &all, 1, MPI_DOUBLE, MPI_MAX, world);
+    // The first forces of a run are those of the last step of the one before, which were graded there.
+    if (!update->setupflag || update->ntimestep == update->beginstep) grade_max_ = std::max(grade_max_, all);
+  }
+}
+
+void PairMTP::evaluate(int count, bool grade) {
   renew(count);
   argyase::Outputs out;
   if (eflag_atom) out.energies = eatom;
+  if (grade) out.grades = grades_.data();
   if (vflag_atom) {
     out.atom_virials = vatom[0];
   } else if (vflag_global) {
@@ -184,4 +242,18 @@ void PairMTP::compute(int eflag, int vflag) {
   if (vflag_global)
     for (int i = 0; i < 6 * count; ++i) virial[i % 6] += out.atom_virials[i];
   if (vflag_fdotr) virial_fdotr_compute();
+}
+
+void* PairMTP::extract(const char* name, int& dim) {
+  dim = 0;
+  if (active_ && std::strcmp(name, "grade_flag") == 0) return &grade_flag_;
+  if (active_ && std::strcmp(name, "grade_max") == 0) return &grade_max_;
+  return nullptr;
+}
+
+void* PairMTP::extract_peratom(const char* name, int& columns) {
+  columns = 0;
+  if (!active_ || std::strcmp(name, "grade") != 0) return nullptr;
+  if (grades_.empty()) grades_.resize(1);
+  return grades_.data();
 }

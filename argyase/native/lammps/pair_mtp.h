@@ -3,6 +3,7 @@
 #define ARGYASE_PAIR_MTP_H
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "mtp_system.h"
@@ -20,13 +21,20 @@ class PairMTP : public Pair {
   void coeff(int, char**) override;
   void init_style() override;
   double init_one(int, int) override;
+  void* extract(const char*, int&) override;
+  void* extract_peratom(const char*, int&) override;
 
  private:
   void expect_all_types();
   void renew(int count);
+  std::string read_file(const char* path);
+  void coeff_repulsion(char** arg);
+  void evaluate(int count, bool grade);
 
   std::unique_ptr<argyase::Kernel> kernel_;
   std::unique_ptr<argyase::System> system_;
+  std::unique_ptr<argyase::Repulsion> repulsion_;
+  std::unique_ptr<argyase::ActiveSet> active_;
   bool mixed_ = false;
   int threads_ = 0;           // 0: as many as LAMMPS was given
   std::vector<int> species_;  // of each LAMMPS type
@@ -34,6 +42,9 @@ class PairMTP : public Pair {
   std::vector<int> kinds_;    // and its species
   std::vector<char> asked_;   // (type, type): LAMMPS asked for the cutoff; empty when that has been checked
   std::vector<double> virials_;
+  int grade_flag_ = 0;    // grades are wanted in the next step; fix pair sets it
+  double grade_max_ = 0;  // largest of all ranks and of all steps that were graded
+  std::vector<double> grades_;
 };
 
 }  // namespace LAMMPS_NS

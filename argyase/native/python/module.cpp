@@ -3,6 +3,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <array>
@@ -11,7 +13,9 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "mtp_system.h"
@@ -135,26 +139,87 @@ Images images_of(int64_t n, const double* x, const int32_t* types, const double*
   return out;
 }
 
+argyase::ActiveSet parse_set(const nb::bytes& bytes, const std::string& name) {
+  try {
+    return argyase::ActiveSet::parse({bytes.c_str(), bytes.size()});
+  } catch (const argyase::ActiveSetError& e) {
+    throw nb::value_error((name + ": " + e.what()).c_str());
+  }
+}
+
+nb::tuple parse_active_set(const nb::bytes& bytes, const std::string& name) {
+  const argyase::ActiveSet set = parse_set(bytes, name);
+  const size_t m = set.size();
+  return nb::make_tuple(set.fingerprint(), set.species_count(), array(set.rows().data(), {m, m}));
+}
+
+nb::bytes format_active_set(uint64_t fingerprint, int species, const In<double, nb::ndim<2>>& rows) {
+  const size_t m = rows.shape(0);
+  if (rows.shape(1) != m || m < 1 || m > 65536 || species < 1 || static_cast<size_t>(species) > m)
+    throw nb::value_error("rows: expected a square matrix with a row for each species at least");
+  for (size_t k = 0; k < m * m; ++k)
+    if (!std::isfinite(rows.data()[k])) throw nb::value_error("rows: not finite");
+  try {
+    const argyase::ActiveSet set(fingerprint, species, static_cast<int>(m),
+                                 {rows.data(), rows.data() + m * m});
+    const std::string text = set.format();
+    return nb::bytes(text.data(), text.size());
+  } catch (const argyase::ActiveSetError& e) {
+    throw nb::value_error(e.what());
+  }
+}
+
 class PyKernel {
  public:
   PyKernel(const nb::bytes& text, const std::string& name, int threads, const std::string& precision)
       : PyKernel(parse(text, name), threads, precision) {}
   PyKernel(const argyase::Potential& potential, int threads, const std::string& precision)
-      : kernel_(potential),
-        system_(kernel_, threads),
-        species_types_(potential.species_types),
-        mixed_(precision == "mixed") {
+      : potential_(potential), kernel_(potential_), system_(kernel_, threads), mixed_(precision == "mixed") {
     if (precision != "double" && precision != "mixed")
       throw nb::value_error("precision: expected 'double' or 'mixed'");
   }
 
+  uint64_t fingerprint() const { return argyase::fingerprint(potential_); }
+  int scalar_count() const { return kernel_.scalar_count(); }
+
+  // Each entry: species i and j, their nuclear charges, inner and outer distance.
+  void set_repulsion(const std::vector<std::tuple<int, int, double, double, double, double>>& entries) {
+    auto made = std::make_unique<argyase::Repulsion>(species_count());
+    try {
+      for (const auto& [i, j, z_i, z_j, inner, outer] : entries)
+        made->set(i, j, z_i, z_j, inner, outer, cutoff());
+    } catch (const std::invalid_argument& e) {
+      throw nb::value_error(e.what());
+    }
+    const std::lock_guard<std::mutex> alone(mutex_);
+    repulsion_ = entries.empty() ? nullptr : std::move(made);
+    system_.set_repulsion(repulsion_.get());
+  }
+
+  void set_active_set(const nb::bytes& bytes, const std::string& name) {
+    auto made = std::make_unique<argyase::ActiveSet>(parse_set(bytes, name));
+    try {
+      made->check(potential_);
+    } catch (const argyase::ActiveSetError& e) {
+      throw nb::value_error((name + ": " + e.what()).c_str());
+    }
+    const std::lock_guard<std::mutex> alone(mutex_);
+    active_ = std::move(made);
+    system_.set_active_set(active_.get());
+  }
+
   double cutoff() const { return kernel_.cutoff(); }
   int species_count() const { return kernel_.species_count(); }
-  nb::object species_types() const { return array(species_types_.data(), {species_types_.size()}); }
+  nb::object species_types() const {
+    return array(potential_.species_types.data(), {potential_.species_types.size()});
+  }
   const char* isa() const { return kernel_.isa(); }
 
+  // Energies, forces, virial; grades, of size 0 without an active set; basis functions, of size 0 unless
+  // wanted.
   nb::tuple compute(const In<int32_t, nb::ndim<1>>& types, const In<double, nb::shape<-1, 3>>& positions,
-                    const In<double, nb::shape<3, 3>>& cell, const In<bool, nb::shape<3>>& periodic) {
+                    const In<double, nb::shape<3, 3>>& cell, const In<bool, nb::shape<3>>& periodic,
+                    bool with_basis) {
     const int64_t n = types.shape(0);
     if (static_cast<int64_t>(positions.shape(0)) != n)
       throw nb::value_error("positions: expected one row for each of types");
@@ -169,6 +234,7 @@ class PyKernel {
       if (!std::isfinite(cell.data()[k])) throw nb::value_error("cell: not finite");
 
     std::vector<double> energies(n), forces(3 * n, 0.0);
+    std::vector<double> grades(active_ ? n : 0), basis(with_basis ? n * scalar_count() : 0);
     double virial[9] = {};
     if (n > 0) {
       const Images images =
@@ -181,6 +247,8 @@ class PyKernel {
       system_.build(static_cast<int>(n), count, images.x.data(), images.species.data(), 0.0);
       argyase::Outputs out;
       out.energies = energies.data();
+      if (active_) out.grades = grades.data();
+      if (with_basis) out.basis = basis.data();
       if (mixed_)
         system_.compute<float>(images.x.data(), f.data(), out);
       else
@@ -193,14 +261,17 @@ class PyKernel {
         }
     }
     return nb::make_tuple(array(energies.data(), {size_t(n)}), array(forces.data(), {size_t(n), 3}),
-                          array(virial, {3, 3}));
+                          array(virial, {3, 3}), array(grades.data(), {grades.size()}),
+                          array(basis.data(), {with_basis ? size_t(n) : 0, size_t(scalar_count())}));
   }
 
  private:
+  argyase::Potential potential_;
   argyase::Kernel kernel_;
+  std::unique_ptr<argyase::Repulsion> repulsion_;
+  std::unique_ptr<argyase::ActiveSet> active_;
   argyase::System system_;
   std::mutex mutex_;
-  std::vector<int> species_types_;
   bool mixed_;
 };
 
@@ -208,6 +279,8 @@ class PyKernel {
 
 NB_MODULE(_mtp, m) {
   m.def("parse_mtp", &parse_mtp, "text"_a, "name"_a, "untrained"_a = false);
+  m.def("parse_active_set", &parse_active_set, "bytes"_a, "name"_a);
+  m.def("format_active_set", &format_active_set, "fingerprint"_a, "species_count"_a, "rows"_a);
   nb::class_<PyKernel>(m, "Kernel")
       .def(nb::init<const nb::bytes&, const std::string&, int, const std::string&>(), "text"_a, "name"_a,
            "threads"_a = 1, "precision"_a = "double")
@@ -215,5 +288,10 @@ NB_MODULE(_mtp, m) {
       .def_prop_ro("species_count", &PyKernel::species_count)
       .def_prop_ro("species_types", &PyKernel::species_types)
       .def_prop_ro("isa", &PyKernel::isa)
-      .def("compute", &PyKernel::compute, "types"_a, "positions"_a, "cell"_a, "periodic"_a);
+      .def_prop_ro("scalar_count", &PyKernel::scalar_count)
+      .def_prop_ro("fingerprint", &PyKernel::fingerprint)
+      .def("set_repulsion", &PyKernel::set_repulsion, "entries"_a)
+      .def("set_active_set", &PyKernel::set_active_set, "bytes"_a, "name"_a)
+      .def("compute", &PyKernel::compute, "types"_a, "positions"_a, "cell"_a, "periodic"_a,
+           "basis"_a = false);
 }
