@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import complete_cell
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from argyase.errors import CalculatorError, ConfigError, PotentialFileError
@@ -113,17 +112,17 @@ class MTP(Calculator):
         if "grades" in properties and not self._graded:
             raise PropertyNotImplementedError("grades need an active set: MTP(..., active_set=...)")
         energies, forces, virial, grades, _ = self.kernel.compute(self._types(atoms), *_arrays(atoms))
-        self.results = {
-            "energy": float(energies.sum()),
-            "free_energy": float(energies.sum()),
-            "energies": energies,
-            "forces": forces,
-        }
+        energy = float(energies.sum())
+        self.results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
         if self._graded:
             self.results["grades"] = grades
-        if atoms.cell.rank == 3:
-            stress = 0.5 * (virial + virial.T) / atoms.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        vectors = atoms.cell.array.tolist()
+        if all(map(any, vectors)):
+            # By hand: for a unit cell, ASE's volume and Voigt form take half as long as the forces.
+            (ax, ay, az), (bx, by, bz), (cx, cy, cz) = vectors
+            volume = abs(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx))
+            (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = virial.tolist()
+            self.results["stress"] = np.array([xx, yy, zz, (yz + zy) / 2, (xz + zx) / 2, (xy + yx) / 2]) / volume
 
     def grades(self, atoms: Atoms | None = None) -> NDArray[np.float64]:
         """Extrapolation grade of each atom (see `argyase.potentials.active`); a fresh copy.
@@ -142,18 +141,17 @@ class MTP(Calculator):
 
     def _types(self, atoms: Atoms) -> NDArray[np.int32]:
         types = np.asarray(self._type_of[atoms.numbers], dtype=np.int32)
-        if (types < 0).any():
+        if types.min(initial=0) < 0:
             unknown = sorted({chemical_symbols[z] for z in atoms.numbers[types < 0]})
             raise CalculatorError(f"species {unknown}: this potential knows {list(self.species)}")
         return types
 
 
 def _arrays(atoms: Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    return (
-        np.ascontiguousarray(atoms.positions),
-        np.ascontiguousarray(complete_cell(atoms.cell)),  # of a molecule, or a slab
-        np.ascontiguousarray(atoms.pbc),
-    )
+    cell = atoms.cell.array
+    if not all(map(any, cell.tolist())):  # of a molecule, or a slab
+        cell = complete_cell(cell)
+    return np.ascontiguousarray(atoms.positions), np.ascontiguousarray(cell), np.ascontiguousarray(atoms.pbc)
 
 
 def _kernel(text: bytes, name: str, threads: int, precision: str) -> _mtp.Kernel:

@@ -253,7 +253,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_version_is_shown(tmp_path: Path) -> None:
     tree = source_tree(tmp_path / "tree", "yesterday")
     mpi = Path(sys.prefix) / "include"
-    with pytest.raises(CalculatorError, match=r"the\s+version\s+of\s+LAMMPS\s+in\s.*\sis\s+'yesterday'"):
+    with pytest.raises(CalculatorError, match=r"the\s+version\s+of\s+LAMMPS\s+in\s[\s\S]*\sis\s+'yesterday'"):
         build_plugin(tree, mpi=mpi)
     assert stage.main(["build", "--lammps", str(tree), "--mpi", str(mpi), "--output", str(tmp_path / "x.so")]) == 4
     assert not (tmp_path / "x.so").exists()

@@ -172,14 +172,14 @@ def test_md_goes_on_where_it_was_stopped(how: signal.Signals, tmp_path: Path) ->
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_campaign_goes_on_where_it_was_stopped(how: signal.Signals, tmp_path: Path) -> None:
-    file, lake = campaign(tmp_path, length=200.0), Lake(tmp_path / "lake")
+    file, lake = campaign(tmp_path, length=600.0, temperature=500), Lake(tmp_path / "lake")
     # The children keep the 20 s between checkpoints; what stops the parent makes them write one.
     process = start("run", file, "--lake", lake.path, "--jobs", "2")
     deadline = time.monotonic() + 60
     while len([u for u in lake.unfinished() if u.alive]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(1.0)  # of some ten that a run takes
+    time.sleep(4.0)  # of some fifteen that a run takes: the first frames are there after one to two
     process.send_signal(how)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), errors
@@ -194,7 +194,7 @@ def test_a_campaign_goes_on_where_it_was_stopped(how: signal.Signals, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert {r.id for r in lake.search("md")} == set(kept)
     for record in lake.search("md"):
-        assert lake.open_run(record.id).sizes["frame"] == 10000
+        assert lake.open_run(record.id).sizes["frame"] == 30000
     assert lake.unfinished() == []
     assert lake.verify() == []
 

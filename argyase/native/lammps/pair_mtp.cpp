@@ -81,7 +81,6 @@ void PairMTP::settings(int narg, char** arg) {
 
   std::string problem;
   system_.reset(), repulsion_.reset(), active_.reset();
-  species_.clear();
   grade_flag_ = 0, grade_max_ = 0;
   try {
     const argyase::Potential potential = argyase::parse_mtp(text);
