@@ -107,7 +107,9 @@ class MTP(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Compute everything at once: the cost is in the neighbours."""
-        super().calculate(atoms, properties, system_changes)
+        # What Calculator.calculate does, but for looking for a directory that is not used.
+        if atoms is not None:
+            self.atoms = atoms.copy()
         atoms = self.atoms
         if "grades" in properties and not self._graded:
             raise PropertyNotImplementedError("grades need an active set: MTP(..., active_set=...)")
