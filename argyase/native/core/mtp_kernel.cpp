@@ -216,8 +216,8 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
     Neighbours& nb = neighbours[i];
     const int count = nb.begin[kinds];
     for (int m = count; m < count + kOverrun; ++m) nb.tag[m] = 4 * at.count;
-    // Whole cache lines, an odd number of them, so that the rows do not fall onto the same cache set. The last vector
-    // may begin with the last number of the last whole vector.
+    // Whole cache lines, an odd number of them, so that the rows do not fall onto the same cache set. The
+    // last vector may begin with the last number of the last whole vector.
     const int stride = ((count + 3 * line - 3) / line | 1) * line;
     need += static_cast<size_t>(rows) * stride;
     batch.atom[i] = {nb.place, nb.species, count, stride, nb.begin.data(), nb.tag.data(), nullptr};
