@@ -1,6 +1,25 @@
 #include "threads.h"
 
+#include <chrono>
+
 namespace argyase {
+namespace {
+
+// About what the system takes to wake a thread, on a virtual machine.
+constexpr std::chrono::microseconds kPatience(100);
+
+// Whether it came true while we had patience.
+template <class Condition>
+bool soon(const Condition& condition) {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+}  // namespace
 
 Threads::Threads(int count) {
   for (int n = 1; n < count; ++n) workers_.emplace_back([this, n] { serve(n); });
@@ -17,18 +36,19 @@ Threads::~Threads() {
 
 void Threads::serve(int number) {
   for (int seen = 0;;) {
-    const std::function<void(int)>* work;
-    int parts;
-    {
+    // The next round begins only when all have ended this one: none is missed.
+    const auto called = [&] { return stop_ || round_ != seen; };
+    if (!soon(called)) {
       std::unique_lock<std::mutex> lock(mutex_);
-      start_.wait(lock, [&] { return stop_ || round_ != seen; });
-      if (stop_) return;
-      seen = round_;
-      work = work_, parts = parts_;
+      start_.wait(lock, called);
     }
-    if (number < parts) (*work)(number);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (--running_ == 0) end_.notify_one();
+    if (stop_) return;
+    seen = round_;
+    if (number < parts_) (*work_)(number);
+    if (--running_ == 0) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      end_.notify_one();
+    }
   }
 }
 
@@ -42,8 +62,10 @@ void Threads::run(int parts, const std::function<void(int)>& work) {
   }
   start_.notify_all();
   work(0);
+  const auto ended = [&] { return running_ == 0; };
+  if (soon(ended)) return;
   std::unique_lock<std::mutex> lock(mutex_);
-  end_.wait(lock, [&] { return running_ == 0; });
+  end_.wait(lock, ended);
 }
 
 }  // namespace argyase

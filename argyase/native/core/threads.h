@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -10,7 +11,9 @@
 
 namespace argyase {
 
-// Threads that sleep when they have nothing to do: nothing is lost where cores are shared.
+// Threads that sleep when they have nothing to do. Before that they look for work for as long as waking them
+// takes, giving the core to whoever wants it: the steps of one computation follow each other faster than a
+// thread wakes.
 class Threads {
  public:
   explicit Threads(int count);
@@ -29,8 +32,9 @@ class Threads {
   std::mutex mutex_;
   std::condition_variable start_, end_;
   const std::function<void(int)>* work_ = nullptr;
-  int round_ = 0, running_ = 0, parts_ = 0;
-  bool stop_ = false;
+  int parts_ = 0;
+  std::atomic<int> round_ = 0, running_ = 0;
+  std::atomic<bool> stop_ = false;
 };
 
 }  // namespace argyase
