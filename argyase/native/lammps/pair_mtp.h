@@ -22,7 +22,7 @@ class PairMTP : public Pair {
   void init_style() override;
   double init_one(int, int) override;
   void* extract(const char*, int&) override;
-  void* extract_peratom(const char*, int&) override;
+  void* extract_peratom(const char*, int&);  // overrides one that LAMMPS has since the end of 2022
 
  private:
   void expect_all_types();
