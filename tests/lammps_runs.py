@@ -110,6 +110,7 @@ def refused(*commands: str) -> str:
         lmp.close()
 
 
+BOX_OF_FOUR = ("region b block 0 9 0 9 0 9", "create_box 4 b", "mass * 1.0")
 BOX = ("units metal", "region b block 0 9 0 9 0 9", "create_box 2 b", "create_atoms 1 single 1 1 1", "mass * 1.0")
 
 

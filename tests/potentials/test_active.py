@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.data import atomic_numbers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from lammps_runs import mpiexec
+from lammps_runs import BOX_OF_FOUR, mpiexec
+from lammps_runs import refused as refused_by_lammps
 from motep.grade.grader import Grader
 from motep.io.mlip.mtp import read_mtp as motep_read_mtp
 from strategies import DATA, SPECIES, random_atoms, random_potential, seeds
 
 from argyase.errors import PotentialFileError, StatisticsError
 from argyase.potentials.active import THRESHOLD, UNIT_SCALE, ActiveSet, basis, maxvol
-from argyase.potentials.lammps_plugin import create_lammps
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, write_mtp
@@ -60,17 +61,23 @@ def test_the_rows_times_the_coefficients_are_the_energies(level: int, n: int, sp
     np.testing.assert_array_equal(basis(other, atoms), b)
 
 
+def motep_grader(potential: MTPFile, frames: list[Atoms], folder: Path) -> Grader:
+    """motep's grades of neighbourhoods, after it has chosen its rows."""
+    write_mtp(folder / "p.mtp", potential)
+    data = motep_read_mtp(folder / "p.mtp")
+    data.species = [atomic_numbers[s] for s in SPECIES]
+    data.optimized = ["species_coeffs", "moment_coeffs"]
+    grader = Grader(data, seed=1, mode="neighborhood")
+    grader.update(frames)
+    return grader
+
+
 @pytest.mark.parametrize("level", [2, 6, 10, 14])
 def test_grades_are_those_of_motep(level: int, tmp_path: Path) -> None:
     """motep solves least squares with its own rows of the same atoms."""
     rng = np.random.default_rng(level)
     potential, frames = random_potential(level, 4, rng), training(rng)
-    write_mtp(tmp_path / "p.mtp", potential)
-    data = motep_read_mtp(tmp_path / "p.mtp")
-    data.species = [atomic_numbers[s] for s in SPECIES]
-    data.optimized = ["species_coeffs", "moment_coeffs"]
-    grader = Grader(data, seed=1, mode="neighborhood")
-    grader.update(frames)
+    grader = motep_grader(potential, frames, tmp_path)
     calculator = MTP(potential, SPECIES)
     rows = np.concatenate([basis(calculator, a) for a in frames])
     active = ActiveSet(rows[grader.maxvol_result.indices], 4, calculator.kernel.fingerprint)
@@ -87,12 +94,7 @@ def test_grades_are_those_of_motep(level: int, tmp_path: Path) -> None:
 
 def test_our_active_set_is_as_large_as_that_of_motep(tmp_path: Path) -> None:
     potential, frames, active = graded(8, 3)
-    write_mtp(tmp_path / "p.mtp", potential)
-    data = motep_read_mtp(tmp_path / "p.mtp")
-    data.species = [atomic_numbers[s] for s in SPECIES]
-    data.optimized = ["species_coeffs", "moment_coeffs"]
-    grader = Grader(data, seed=1, mode="neighborhood")
-    grader.update(frames)
+    grader = motep_grader(potential, frames, tmp_path)
     rows = np.concatenate([basis(MTP(potential, SPECIES), a) for a in frames])
     theirs = np.linalg.slogdet(rows[grader.maxvol_result.indices])[1]
     ours = np.linalg.slogdet(active.rows)[1]
@@ -404,16 +406,7 @@ def test_grading_does_not_change_the_path(tmp_path: Path) -> None:
 
 
 def test_wrong_active_sets_are_lammps_errors(tmp_path: Path) -> None:
-    def refused(*lines: str) -> str:
-        lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
-        try:
-            for line in ("units metal", "region b block 0 9 0 9 0 9", "create_box 4 b", "mass * 1.0", *lines):
-                lmp.command(line)
-        except Exception as error:  # LAMMPS raises plain exceptions
-            return " ".join(str(error).split())
-        finally:
-            lmp.close()
-        return "nothing was wrong"
+    refused = partial(refused_by_lammps, "units metal", *BOX_OF_FOUR)
 
     style = f'pair_style mtp "{CARD.path}"'
     (tmp_path / "cut.active").write_bytes(CONTENT[:100])

@@ -1,6 +1,7 @@
 """The repulsion of the nuclei against its formula, LAMMPS' ``pair_style zbl``, finite differences and symmetries."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,8 @@ from ase.data import atomic_numbers
 from ase.stress import voigt_6_to_full_3x3_stress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lammps_runs import oriented, run_lammps
+from lammps_runs import BOX_OF_FOUR, oriented, run_lammps
+from lammps_runs import refused as refused_by_lammps
 from scipy import constants
 from strategies import SPECIES, random_atoms, random_potential, rotation, seeds
 
@@ -338,16 +340,7 @@ def test_wrong_lines_of_lammps(tmp_path: Path) -> None:
     write_mtp(tmp_path / "p.mtp", nothing())
     style = f'pair_style mtp "{tmp_path}/p.mtp"'
 
-    def refused(*lines: str) -> str:
-        lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
-        try:
-            for line in ("units metal", "region b block 0 9 0 9 0 9", "create_box 4 b", "mass * 1.0", style, *lines):
-                lmp.command(line)
-        except Exception as error:  # LAMMPS raises plain exceptions
-            return " ".join(str(error).split())
-        finally:
-            lmp.close()
-        return "nothing was wrong"
+    refused = partial(refused_by_lammps, "units metal", *BOX_OF_FOUR, style)
 
     good = "pair_coeff 1 2 repulsion 3 15 1.0 1.5"
     assert refused("pair_coeff * *", good) == "nothing was wrong"

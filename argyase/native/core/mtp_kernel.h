@@ -48,7 +48,8 @@ struct Neighbours {
 constexpr int kOverrun = 16;
 
 // Of the neighbours of nb.place in the list, those of species s from segment[s] to segment[s + 1], the ones
-// within the cutoff (and some that are beyond it by less than 1e-6 of it); their number.
+// within the cutoff (and some that are beyond it by less than 1e-6 of it); their number. The list holds 4
+// times their places, and is filled up with the far place to whole eights.
 using Filter = int (*)(const Places& at, const int* list, const int* segment, int kinds, double cutoff,
                        Neighbours& nb);
 // Atoms in the order of their places: coordinates, A from a common origin, and species. Readable for kOverrun
@@ -62,7 +63,7 @@ struct Range {
 };
 // Writes to `out` 4 times the places in the ranges that are nearer to `self` than the root of reach2, species
 // by species: those of species s from segment[s] to segment[s + 1], counted from `out`; returns their number.
-// `hits` and `hit_kinds` have room for all places in the ranges, and kOverrun more.
+// `marks`, `hits` and `hit_kinds` have room for all places in the ranges, and kOverrun more for each range.
 using Search = int (*)(const Sorted& sorted, const Range* ranges, int count, int self, float reach2,
                        int kinds, int* marks, int* hits, int* hit_kinds, int* out, int* segment);
 
