@@ -303,6 +303,38 @@ def test_neighbours_are_those_of_matscipy(seed: int, n: int, periodic: tuple[boo
 # ---- wrong use ----
 
 
+@given(seed=seeds)
+@settings(max_examples=30, deadline=None)
+def test_the_kept_copy_follows_the_atoms(seed: int) -> None:
+    # ASE asks for new results when the atoms differ from the calculator's copy, which is brought up to date in place.
+    rng = np.random.default_rng(seed)
+    potential = random_potential(4, 4, rng)
+    atoms = random_atoms(rng, 5)
+    calculator = MTP(potential, SPECIES)
+    atoms.calc = calculator
+    changes = {
+        "positions": lambda: atoms.rattle(0.1, rng=rng),
+        "cell": lambda: atoms.set_cell(atoms.cell.array * 1.02, scale_atoms=True),
+        "pbc": lambda: atoms.set_pbc(rng.random(3) < 0.5),
+        "numbers": lambda: atoms.set_chemical_symbols(rng.choice(SPECIES, len(atoms))),
+        "charges": lambda: atoms.set_initial_charges(rng.normal(size=len(atoms))),
+        "momenta": lambda: atoms.set_momenta(rng.normal(size=(len(atoms), 3))),
+        "fewer": lambda: atoms.pop() if len(atoms) > 2 else None,
+    }
+    for name in rng.choice(sorted(changes), 12):
+        changes[str(name)]()
+        fresh = MTP(potential, SPECIES)
+        fresh.calculate(atoms)
+        np.testing.assert_array_equal(atoms.get_forces(), fresh.results["forces"])
+        assert atoms.get_potential_energy() == fresh.results["energy"]
+        assert not calculator.calculation_required(atoms, ["energy"])
+        calculator.calculate(atoms)
+        assert calculator.atoms == atoms
+        assert calculator.atoms is not atoms
+        for key, values in atoms.arrays.items():
+            np.testing.assert_array_equal(calculator.atoms.arrays[key], values)
+
+
 def test_wrong_species() -> None:
     potential = random_potential(2, 2, np.random.default_rng(0))
     with pytest.raises(ConfigError, match="has 2 species"):

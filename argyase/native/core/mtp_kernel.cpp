@@ -242,8 +242,8 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
       std::copy_n(batch.moments + k.scalars[s].moment * kBatch, kBatch, basis + s * kBatch);
   if (repulsion)
     for (int i = 0; i < n; ++i) {
-      const T* inverse = batch.atom[i].rows + 3 * batch.atom[i].stride;
-      energy[i] += repulsion->add(neighbours[i], inverse, at, target);
+      const T* distances = batch.atom[i].rows + 4 * batch.atom[i].stride;
+      energy[i] += repulsion->add(neighbours[i], distances, at, target);
     }
 }
 template void Kernel::compute<double>(Workspace&, int, Neighbours*, const Places&, double*, const Target&,

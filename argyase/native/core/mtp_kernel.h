@@ -25,7 +25,7 @@ struct Aligned {
 template <class T>
 using Array = std::vector<T, Aligned<T>>;
 
-// Where atoms stand, four numbers a place, the fourth without meaning. The place number `count` is farther
+// Where atoms stand, four numbers a place, the fourth 0. The place number `count` is farther
 // than the cutoff from all others: vectors of neighbours are filled up with it.
 struct Places {
   int count;

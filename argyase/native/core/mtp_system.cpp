@@ -3,13 +3,6 @@
 #include <algorithm>
 
 namespace argyase {
-namespace {
-
-// Where part n of so many begins.
-int share(int count, int n, int parts) { return static_cast<int>(static_cast<long long>(count) * n / parts); }
-
-}  // namespace
-
 System::System(const Kernel& kernel, int threads)
     : kernel_(kernel), workers_(std::max(1, threads)), threads_(std::max(1, threads)) {
   for (Worker& w : workers_) w.work = kernel.workspace();
@@ -25,30 +18,25 @@ void System::place(const double* x, int parts) {
   const int count = list_.places();
   x_.resize(4 * static_cast<size_t>(count) + 4), grid_.resize(x_.size());
   double low[3], high[3];
-  for (int c = 0; c < 3; ++c) low[c] = high[c] = count > 0 ? x[c] : 0.0;
-  for (int i = 1; i < count; ++i)
-    for (int c = 0; c < 3; ++c) {
-      low[c] = std::min(low[c], x[3 * static_cast<size_t>(i) + c]);
-      high[c] = std::max(high[c], x[3 * static_cast<size_t>(i) + c]);
-    }
+  extent(count, x, low, high);
   // The place behind the last one is three cutoffs away from the nearest of the others.
-  double extent = 0.0;
-  for (int c = 0; c < 3; ++c) extent = std::max(extent, high[c] - low[c]);
-  extent += 3.0 * kernel_.cutoff();
-  const double step = extent / 2147483000.0, per = 1.0 / step;
+  double edge = 0.0;
+  for (int c = 0; c < 3; ++c) edge = std::max(edge, high[c] - low[c]);
+  edge += 3.0 * kernel_.cutoff();
+  const double step = edge / 2147483000.0, per = 1.0 / step;
   const auto set = [&](int p, const double* from) {
     double* to = x_.data() + 4 * static_cast<size_t>(p);
     int* grid = grid_.data() + 4 * static_cast<size_t>(p);
     for (int c = 0; c < 3; ++c) {
       to[c] = from[c];
-      grid[c] = static_cast<int>((from[c] - (low[c] + 0.5 * extent)) * per);
+      grid[c] = static_cast<int>((from[c] - (low[c] + 0.5 * edge)) * per);
     }
   };
   threads_.run(parts, [&](int n) {
     for (int p = share(count, n, parts), end = share(count, n + 1, parts); p < end; ++p)
       set(p, x + 3 * static_cast<size_t>(list_.atom(p)));
   });
-  const double far[3] = {low[0] + extent, low[1] + extent, low[2] + extent};
+  const double far[3] = {low[0] + edge, low[1] + edge, low[2] + edge};
   set(count, far);
   places_ = {count, x_.data(), grid_.data(), step};
 }

@@ -5,6 +5,28 @@
 
 namespace argyase {
 
+// By vectors, of which three hold two atoms: at each step of a simulation, this is work that threads do not
+// share.
+void extent(int count, const double* x, double* low, double* high) {
+  typedef double V __attribute__((vector_size(16)));
+  typedef double VU __attribute__((vector_size(16), aligned(8), may_alias));
+  for (int c = 0; c < 3; ++c) low[c] = high[c] = count > 0 ? x[c] : 0.0;
+  V least[3] = {{low[0], low[1]}, {low[2], low[0]}, {low[1], low[2]}};
+  V most[3] = {least[0], least[1], least[2]};
+  const double* end = x + 3 * static_cast<size_t>(count);
+  for (; end - x >= 6; x += 6) {
+    const auto* v = reinterpret_cast<const VU*>(x);
+    least[0] = v[0] < least[0] ? v[0] : least[0], most[0] = v[0] > most[0] ? v[0] : most[0];
+    least[1] = v[1] < least[1] ? v[1] : least[1], most[1] = v[1] > most[1] ? v[1] : most[1];
+    least[2] = v[2] < least[2] ? v[2] : least[2], most[2] = v[2] > most[2] ? v[2] : most[2];
+  }
+  for (int k = 0; k < 6; ++k) {
+    low[k % 3] = std::min(low[k % 3], least[k / 2][k % 2]);
+    high[k % 3] = std::max(high[k % 3], most[k / 2][k % 2]);
+  }
+  for (int c = 0; x + c < end; ++c) low[c] = std::min(low[c], x[c]), high[c] = std::max(high[c], x[c]);
+}
+
 void NeighbourList::build(int centres, int count, const double* x, const int* species, int kinds,
                           double reach, Search search, Threads& threads) {
   search_ = search, kinds_ = kinds, reach_ = reach;
@@ -16,12 +38,7 @@ void NeighbourList::build(int centres, int count, const double* x, const int* sp
   if (count == 0) return;
 
   double low[3], high[3];
-  for (int c = 0; c < 3; ++c) low[c] = high[c] = x[c];
-  for (int i = 1; i < count; ++i)
-    for (int c = 0; c < 3; ++c) {
-      low[c] = std::min(low[c], x[3 * i + c]);
-      high[c] = std::max(high[c], x[3 * i + c]);
-    }
+  extent(count, x, low, high);
   // What rounding to single precision may do to a distance; a list may hold a few too many.
   slack_ = 5e-7 * (std::max({high[0] - low[0], high[1] - low[1], high[2] - low[2]}) + reach);
 
@@ -40,27 +57,38 @@ void NeighbourList::build(int centres, int count, const double* x, const int* sp
   }
 
   // Sorted by counting.
-  const int all = cells[0] * cells[1] * cells[2];
-  start_.assign(static_cast<size_t>(all) + 1, 0);
-  for (int i = 0; i < count; ++i) {
-    int at[3];
-    for (int c = 0; c < 3; ++c)
-      at[c] = std::min(static_cast<int>((x[3 * i + c] - low[c]) / size_[c]), cells[c] - 1);
-    cell_[i] = (at[2] * cells[1] + at[1]) * cells[0] + at[0];
-    ++start_[cell_[i] + 1];
-  }
-  for (size_t k = 1; k < start_.size(); ++k) start_[k] += start_[k - 1];
-  std::vector<int> next(start_.begin(), start_.end() - 1);
-  for (int i = 0; i < count; ++i) {
-    const int p = next[cell_[i]]++;
-    order_[p] = i, kind_[p] = species[i];
-    x_[p] = static_cast<float>(x[3 * i] - low[0]), y_[p] = static_cast<float>(x[3 * i + 1] - low[1]),
-    z_[p] = static_cast<float>(x[3 * i + 2] - low[2]);
-  }
-  for (int p = 0; p < count; ++p)
-    if (order_[p] < centres) centre_.push_back(p);
-
+  double per[3];
+  for (int c = 0; c < 3; ++c) per[c] = 1.0 / size_[c];
   const int parts = threads.parts(centres);
+  threads.run(parts, [&](int n) {
+    for (int i = share(count, n, parts), end = share(count, n + 1, parts); i < end; ++i) {
+      int at[3];
+      for (int c = 0; c < 3; ++c)
+        at[c] = std::min(static_cast<int>((x[3 * i + c] - low[c]) * per[c]), cells[c] - 1);
+      cell_[i] = (at[2] * cells[1] + at[1]) * cells[0] + at[0];
+    }
+  });
+  start_.assign(static_cast<size_t>(cells[0]) * cells[1] * cells[2] + 1, 0);
+  for (int i = 0; i < count; ++i) ++start_[cell_[i] + 1];
+  for (size_t k = 1; k < start_.size(); ++k) start_[k] += start_[k - 1];
+  next_.assign(start_.begin(), start_.end() - 1);
+  for (int i = 0; i < count; ++i) order_[next_[cell_[i]]++] = i;
+  // Written in any case, kept if it is a centre.
+  centre_.resize(centres + 1);
+  for (int p = 0, found = 0; p < count; ++p) {
+    centre_[found] = p;
+    found += order_[p] < centres;
+  }
+  centre_.pop_back();
+  threads.run(parts, [&](int n) {
+    for (int p = share(count, n, parts), end = share(count, n + 1, parts); p < end; ++p) {
+      const int i = order_[p];
+      kind_[p] = species[i];
+      x_[p] = static_cast<float>(x[3 * i] - low[0]), y_[p] = static_cast<float>(x[3 * i + 1] - low[1]),
+      z_[p] = static_cast<float>(x[3 * i + 2] - low[2]);
+    }
+  });
+
   share_ = std::max(1, (centres + parts - 1) / parts);
   if (found_.size() < static_cast<size_t>(parts)) found_.resize(parts);
   threads.run(parts, [&](int n) {

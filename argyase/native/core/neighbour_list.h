@@ -9,6 +9,9 @@
 
 namespace argyase {
 
+// The least and the greatest coordinates (xyz) of so many atoms; zero of none.
+void extent(int count, const double* x, double* low, double* high);
+
 class NeighbourList {
  public:
   // Neighbours within `reach` of the first `centres` of `count` atoms at x (3 coordinates each).
@@ -39,7 +42,7 @@ class NeighbourList {
   double size_[3], reach_ = 0, slack_ = 0;
   Search search_ = nullptr;
   std::vector<Found> found_;
-  std::vector<int> order_, centre_, segment_, kind_, cell_, start_;
+  std::vector<int> order_, centre_, segment_, kind_, cell_, start_, next_;
   std::vector<size_t> start_of_;
   std::vector<float> x_, y_, z_;
 };

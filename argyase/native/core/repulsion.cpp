@@ -8,22 +8,22 @@
 namespace argyase {
 namespace {
 
-// Whether one of the first count numbers is above the limit, or of a few behind them, which are readable. By
+// Whether one of the first count numbers is below the limit, or of a few behind them, which are readable. By
 // the narrowest vectors: GCC takes wider ones than the instruction set has apart, number by number.
 template <class T>
-bool any_above(const T* numbers, int count, T limit) {
+bool any_below(const T* numbers, int count, T limit) {
   typedef T V __attribute__((vector_size(16)));
   typedef T VU __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
   constexpr int W = 16 / sizeof(T);
   const V at = V{} + limit;
-  auto above = V{} < V{}, other = above;
+  auto below = V{} > V{}, other = below;
   for (int m = 0; m < count; m += 2 * W) {
-    above |= *reinterpret_cast<const VU*>(numbers + m) > at;
-    other |= *reinterpret_cast<const VU*>(numbers + m + W) > at;
+    below |= *reinterpret_cast<const VU*>(numbers + m) < at;
+    other |= *reinterpret_cast<const VU*>(numbers + m + W) < at;
   }
-  above |= other;
+  below |= other;
   bool any = false;
-  for (int l = 0; l < W; ++l) any |= above[l] != 0;
+  for (int l = 0; l < W; ++l) any |= below[l] != 0;
   return any;
 }
 
@@ -81,18 +81,19 @@ Repulsion::Value Repulsion::at(int i, int j, double r) const {
 }
 
 template <class T>
-double Repulsion::add(const Neighbours& nb, const T* inverse, const Places& at, const Target& target) const {
+double Repulsion::add(const Neighbours& nb, const T* distances, const Places& at,
+                      const Target& target) const {
   const Pair* pairs = pairs_.data() + static_cast<size_t>(nb.species) * kinds_;
   double energy = 0;
   // Hardly ever is one near: first a look at all of them by vectors, a little farther than needed, because
-  // 1/r is rounded.
-  const auto limit = [](double outer) { return static_cast<T>(1.0 / (outer * (1 + 1e-5))); };
-  if (farthest_[nb.species] == 0 || !any_above(inverse, nb.begin[kinds_], limit(farthest_[nb.species])))
+  // distances are rounded.
+  const auto limit = [](double outer) { return static_cast<T>(outer * (1 + 1e-5)); };
+  if (farthest_[nb.species] == 0 || !any_below(distances, nb.begin[kinds_], limit(farthest_[nb.species])))
     return energy;
   const double* centre = at.x + 4 * static_cast<size_t>(nb.place);
   for (int s = 0; s < kinds_; ++s)
     for (int m = nb.begin[s]; pairs[s].outer > 0 && m < nb.begin[s + 1]; ++m) {
-      if (!(inverse[m] > limit(pairs[s].outer))) continue;
+      if (!(distances[m] < limit(pairs[s].outer))) continue;
       const double* other = at.x + nb.tag[m];
       const double d[3] = {other[0] - centre[0], other[1] - centre[1], other[2] - centre[2]};
       const double r = std::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);

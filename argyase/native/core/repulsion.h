@@ -30,10 +30,10 @@ class Repulsion {
   Value at(int i, int j, double r) const;
 
   // Half of phi of each neighbour that is near enough: returns the sum, and adds forces and virials to the
-  // target. The other half comes when the neighbour is the centre. inverse: 1/r of each, and readable for a
-  // vector more.
+  // target. The other half comes when the neighbour is the centre. distances: no farther than the
+  // cutoff, and readable for a vector more.
   template <class T>
-  double add(const Neighbours& nb, const T* inverse, const Places& at, const Target& target) const;
+  double add(const Neighbours& nb, const T* distances, const Places& at, const Target& target) const;
 
  private:
   struct Pair {

@@ -11,6 +11,11 @@
 
 namespace argyase {
 
+// Where part n of so many begins.
+inline int share(int count, int n, int parts) {
+  return static_cast<int>(static_cast<long long>(count) * n / parts);
+}
+
 // Threads that sleep when they have nothing to do. Before that they look for work for as long as waking them
 // takes, giving the core to whoever wants it: the steps of one computation follow each other faster than a
 // thread wakes.

@@ -102,40 +102,44 @@ Images images_of(int64_t n, const double* x, const int32_t* types, const double*
   for (int c = 0; c < 3; ++c)
     margin[c] = cutoff * std::sqrt(inverse[0][c] * inverse[0][c] + inverse[1][c] * inverse[1][c] +
                                    inverse[2][c] * inverse[2][c]);
+  // Each atom is moved into the cell; the images of it that can be seen from there lie `first` ... `last`
+  // cells away along each axis.
+  struct Reach {
+    int first[3], last[3];
+  };
+  std::vector<Reach> reach(n);
   Images out;
   out.x.assign(x, x + 3 * n);
-  std::vector<double> fractional(3 * n);
-  for (int64_t i = 0; i < n; ++i)
+  size_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    size_t seen = 1;
     for (int c = 0; c < 3; ++c) {
+      int &first = reach[i].first[c] = 0, &last = reach[i].last[c] = 0;
+      if (!periodic[c]) continue;
       double s = x[3 * i] * inverse[0][c] + x[3 * i + 1] * inverse[1][c] + x[3 * i + 2] * inverse[2][c];
-      if (periodic[c]) {
-        // Into the cell, so that images are counted from there.
-        const double whole = std::floor(s);
-        s -= whole;
-        for (int d = 0; d < 3; ++d) out.x[3 * i + d] -= whole * cell[3 * c + d];
-      }
-      fractional[3 * i + c] = s;
+      const double whole = std::floor(s);
+      s -= whole;
+      for (int d = 0; d < 3; ++d) out.x[3 * i + d] -= whole * cell[3 * c + d];
+      first = -static_cast<int>(margin[c] + s), last = static_cast<int>(1 + margin[c] - s);
+      seen *= last - first + 1;
     }
-  for (int64_t i = 0; i < n; ++i) out.origin.push_back(static_cast<int>(i)), out.species.push_back(types[i]);
-  int reach[3];
-  for (int c = 0; c < 3; ++c) reach[c] = periodic[c] ? static_cast<int>(std::ceil(margin[c])) : 0;
-  for (int a = -reach[0]; a <= reach[0]; ++a)
-    for (int b = -reach[1]; b <= reach[1]; ++b)
-      for (int c = -reach[2]; c <= reach[2]; ++c) {
-        if (a == 0 && b == 0 && c == 0) continue;
-        const int shift[3] = {a, b, c};
-        for (int64_t i = 0; i < n; ++i) {
-          bool near = true;
-          for (int d = 0; d < 3; ++d) {
-            const double s = fractional[3 * i + d] + shift[d];
-            near = near && (!periodic[d] || (s > -margin[d] && s < 1 + margin[d]));
-          }
-          if (!near) continue;
+    count += seen;
+  }
+  out.x.resize(3 * count), out.origin.resize(count), out.species.resize(count);
+  for (int64_t i = 0; i < n; ++i) out.origin[i] = static_cast<int>(i), out.species[i] = types[i];
+  size_t next = n;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto& [first, last] = reach[i];
+    for (int a = first[0]; a <= last[0]; ++a)
+      for (int b = first[1]; b <= last[1]; ++b)
+        for (int c = first[2]; c <= last[2]; ++c) {
+          if (a == 0 && b == 0 && c == 0) continue;
           for (int d = 0; d < 3; ++d)
-            out.x.push_back(out.x[3 * i + d] + a * cell[d] + b * cell[3 + d] + c * cell[6 + d]);
-          out.origin.push_back(static_cast<int>(i)), out.species.push_back(types[i]);
+            out.x[3 * next + d] = out.x[3 * i + d] + a * cell[d] + b * cell[3 + d] + c * cell[6 + d];
+          out.origin[next] = static_cast<int>(i), out.species[next] = types[i];
+          ++next;
         }
-      }
+  }
   return out;
 }
 
