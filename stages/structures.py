@@ -1,4 +1,4 @@
-"""Stage ``structures``: build an argyrodite, or take a structure file, into the lake."""
+"""Stage ``structures``: build an argyrodite or a reference phase, or take a structure file, into the lake."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Config:
     halide: Literal["Cl", "Br", "I"] = setting("Cl", help="halide")
     a: float | None = setting(None, help="lattice constant of the cubic cell", unit="A")
     decoration: Literal["random", "quasirandom", "ewald"] = setting("random", help="how S and halide share 4a and 4d")
+    phase: str = setting("", help="build this reference phase instead: Li, P, S, LiCl, Li2S, Li3PS4 (and supercell)")
     source: str = setting("", help="take this structure file (any format ASE reads) instead of building one")
 
 
@@ -41,9 +42,16 @@ def build(config: Config) -> tuple[Atoms, dict[str, Any]]:
 
     if config.source:
         return _read(Path(config.source))
-    options = {k: v for k, v in asdict(config).items() if k not in ("source", "supercell", "x", "inversion", "seed")}
+    if config.phase:
+        from argyase.structures.reference_phases import reference_phase
+
+        atoms = reference_phase(config.phase, config.supercell)
+        return atoms, {"phase": config.phase, "supercell": config.supercell, "formula": config.phase}
+    options = {
+        k: v for k, v in asdict(config).items() if k not in ("phase", "source", "supercell", "x", "inversion", "seed")
+    }
     atoms = argyrodite(config.x, config.inversion, config.supercell, config.seed, **options)
-    parameters = {k: v for k, v in asdict(config).items() if k != "source"}
+    parameters = {k: v for k, v in asdict(config).items() if k not in ("phase", "source")}
     entropy = float(configurational_entropy(config.x, config.inversion))
     return atoms, {**parameters, "configurational_entropy": entropy, "formula": atoms.info["formula"]}
 
