@@ -26,6 +26,7 @@ class Threads {
   // Into how many parts the work on so many atoms is worth dividing: waking a thread costs as much as that
   // on 50.
   int parts(int atoms) const { return std::clamp(atoms / 100, 1, static_cast<int>(workers_.size()) + 1); }
+  int count() const { return static_cast<int>(workers_.size()) + 1; }
   // work(0), ..., work(parts - 1), of which there are no more than threads, at once; returns when all have
   // ended.
   void run(int parts, const std::function<void(int)>& work);

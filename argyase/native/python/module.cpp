@@ -18,6 +18,8 @@
 #include <tuple>
 #include <vector>
 
+#include "design.h"
+#include "images.h"
 #include "mtp_system.h"
 
 namespace nb = nanobind;
@@ -74,73 +76,20 @@ nb::dict parse_mtp(const nb::bytes& text, const std::string& name, bool untraine
 template <class T, class Shape>
 using In = nb::ndarray<const T, Shape, nb::c_contig, nb::device::cpu>;
 
-// Atoms of a periodic cell and the images of them that they can see.
-struct Images {
-  std::vector<double> x;
-  std::vector<int> origin, species;
-};
-
-using Matrix = std::array<std::array<double, 3>, 3>;
-
-Matrix inverse_of(const double* h) {
-  const auto minor = [&](int r, int c) {
-    const int r1 = (r + 1) % 3, r2 = (r + 2) % 3, c1 = (c + 1) % 3, c2 = (c + 2) % 3;
-    return h[3 * r1 + c1] * h[3 * r2 + c2] - h[3 * r1 + c2] * h[3 * r2 + c1];
-  };
-  const double volume = h[0] * minor(0, 0) + h[1] * minor(0, 1) + h[2] * minor(0, 2);
-  if (!(std::fabs(volume) > 1e-9)) throw nb::value_error("cell: has no volume");
-  Matrix inverse;
-  for (int r = 0; r < 3; ++r)
-    for (int c = 0; c < 3; ++c) inverse[r][c] = minor(c, r) / volume;
-  return inverse;
-}
-
-Images images_of(int64_t n, const double* x, const int32_t* types, const double* cell, const bool* periodic,
-                 double cutoff) {
-  const Matrix inverse = inverse_of(cell);
-  double margin[3];  // the cutoff in units of the height of the cell
-  for (int c = 0; c < 3; ++c)
-    margin[c] = cutoff * std::sqrt(inverse[0][c] * inverse[0][c] + inverse[1][c] * inverse[1][c] +
-                                   inverse[2][c] * inverse[2][c]);
-  // Each atom is moved into the cell; the images of it that can be seen from there lie `first` ... `last`
-  // cells away along each axis.
-  struct Reach {
-    int first[3], last[3];
-  };
-  std::vector<Reach> reach(n);
-  Images out;
-  out.x.assign(x, x + 3 * n);
-  size_t count = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    size_t seen = 1;
-    for (int c = 0; c < 3; ++c) {
-      int &first = reach[i].first[c] = 0, &last = reach[i].last[c] = 0;
-      if (!periodic[c]) continue;
-      double s = x[3 * i] * inverse[0][c] + x[3 * i + 1] * inverse[1][c] + x[3 * i + 2] * inverse[2][c];
-      const double whole = std::floor(s);
-      s -= whole;
-      for (int d = 0; d < 3; ++d) out.x[3 * i + d] -= whole * cell[3 * c + d];
-      first = -static_cast<int>(margin[c] + s), last = static_cast<int>(1 + margin[c] - s);
-      seen *= last - first + 1;
-    }
-    count += seen;
-  }
-  out.x.resize(3 * count), out.origin.resize(count), out.species.resize(count);
-  for (int64_t i = 0; i < n; ++i) out.origin[i] = static_cast<int>(i), out.species[i] = types[i];
-  size_t next = n;
-  for (int64_t i = 0; i < n; ++i) {
-    const auto& [first, last] = reach[i];
-    for (int a = first[0]; a <= last[0]; ++a)
-      for (int b = first[1]; b <= last[1]; ++b)
-        for (int c = first[2]; c <= last[2]; ++c) {
-          if (a == 0 && b == 0 && c == 0) continue;
-          for (int d = 0; d < 3; ++d)
-            out.x[3 * next + d] = out.x[3 * i + d] + a * cell[d] + b * cell[3 + d] + c * cell[6 + d];
-          out.origin[next] = static_cast<int>(i), out.species[next] = types[i];
-          ++next;
-        }
-  }
-  return out;
+void check_atoms(const In<int32_t, nb::ndim<1>>& types, const In<double, nb::shape<-1, 3>>& positions,
+                 const In<double, nb::shape<3, 3>>& cell, int species) {
+  const int64_t n = types.shape(0);
+  if (static_cast<int64_t>(positions.shape(0)) != n)
+    throw nb::value_error("positions: expected one row for each of types");
+  for (int64_t i = 0; i < n; ++i)
+    if (types.data()[i] < 0 || types.data()[i] >= species)
+      throw nb::value_error(("types: " + std::to_string(types.data()[i]) + " is not one of the " +
+                             std::to_string(species) + " species")
+                                .c_str());
+  for (int64_t k = 0; k < 3 * n; ++k)
+    if (!std::isfinite(positions.data()[k])) throw nb::value_error("positions: not finite");
+  for (int k = 0; k < 9; ++k)
+    if (!std::isfinite(cell.data()[k])) throw nb::value_error("cell: not finite");
 }
 
 argyase::ActiveSet parse_set(const nb::bytes& bytes, const std::string& name) {
@@ -225,24 +174,14 @@ class PyKernel {
                     const In<double, nb::shape<3, 3>>& cell, const In<bool, nb::shape<3>>& periodic,
                     bool with_basis) {
     const int64_t n = types.shape(0);
-    if (static_cast<int64_t>(positions.shape(0)) != n)
-      throw nb::value_error("positions: expected one row for each of types");
-    for (int64_t i = 0; i < n; ++i)
-      if (types.data()[i] < 0 || types.data()[i] >= species_count())
-        throw nb::value_error(("types: " + std::to_string(types.data()[i]) + " is not one of the " +
-                               std::to_string(species_count()) + " species")
-                                  .c_str());
-    for (int64_t k = 0; k < 3 * n; ++k)
-      if (!std::isfinite(positions.data()[k])) throw nb::value_error("positions: not finite");
-    for (int k = 0; k < 9; ++k)
-      if (!std::isfinite(cell.data()[k])) throw nb::value_error("cell: not finite");
+    check_atoms(types, positions, cell, species_count());
 
     std::vector<double> energies(n), forces(3 * n, 0.0);
     std::vector<double> grades(active_ ? n : 0), basis(with_basis ? n * scalar_count() : 0);
     double virial[9] = {};
     if (n > 0) {
-      const Images images =
-          images_of(n, positions.data(), types.data(), cell.data(), periodic.data(), cutoff());
+      const argyase::Images images =
+          argyase::images_of(n, positions.data(), types.data(), cell.data(), periodic.data(), cutoff());
       nb::gil_scoped_release release;
       const std::lock_guard<std::mutex> alone(
           mutex_);  // the lists and forces in `system_` are for one at a time
@@ -279,6 +218,63 @@ class PyKernel {
   bool mixed_;
 };
 
+// Frames to fit to, and the rows that a potential makes of them.
+class PyFrames {
+ public:
+  PyFrames(const nb::bytes& text, const std::string& name) : kernel_(parse(text, name)), frames_(kernel_) {}
+
+  void add(const In<int32_t, nb::ndim<1>>& types, const In<double, nb::shape<-1, 3>>& positions,
+           const In<double, nb::shape<3, 3>>& cell, const In<bool, nb::shape<3>>& periodic) {
+    check_atoms(types, positions, cell, kernel_.species_count());
+    if (types.shape(0) == 0) throw nb::value_error("types: no atoms");
+    frames_.add(static_cast<int>(types.shape(0)), positions.data(), types.data(), cell.data(),
+                periodic.data());
+  }
+  int count() const { return frames_.count(); }
+  int species_count() const { return kernel_.species_count(); }
+  const argyase::Frames& frames() const { return frames_; }
+
+ private:
+  argyase::Kernel kernel_;
+  argyase::Frames frames_;
+};
+
+class PyDesign {
+ public:
+  PyDesign(const nb::bytes& text, const std::string& name, int threads)
+      : potential_(parse(text, name)), design_(potential_), threads_(threads) {}
+
+  int linear_columns() const { return design_.linear_columns(); }
+  int radial_columns() const { return design_.radial_columns(); }
+
+  // Rows of the frames first ... last - 1 into the beginning of `out`, whose rows have room for the columns
+  // and Design::padding more.
+  void compute(const PyFrames& frames, int first, int last, bool radial,
+               const In<double, nb::ndim<1>>& weights,
+               const nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
+    if (frames.species_count() != potential_.species_count || frames.frames().cutoff() != potential_.max_dist)
+      throw nb::value_error("frames: made for other species, or another cutoff");
+    if (first < 0 || first > last || last > frames.count())
+      throw nb::value_error("first, last: no such frames");
+    size_t rows = 0;
+    for (int f = first; f < last; ++f) rows += argyase::Design::rows(frames.frames()[f].atoms());
+    const size_t columns = linear_columns() + (radial ? radial_columns() : 0);
+    if (weights.shape(0) != rows) throw nb::value_error("weights: expected one for each row");
+    if (out.shape(0) < rows || out.shape(1) < columns + argyase::Design::padding)
+      throw nb::value_error("out: too small");
+    nb::gil_scoped_release release;
+    const std::lock_guard<std::mutex> alone(mutex_);
+    design_.compute(frames.frames(), first, last, radial, weights.data(), out.data(),
+                    static_cast<long>(out.shape(1)), threads_);
+  }
+
+ private:
+  argyase::Potential potential_;
+  argyase::Design design_;
+  argyase::Threads threads_;
+  std::mutex mutex_;
+};
+
 }  // namespace
 
 NB_MODULE(_mtp, m) {
@@ -298,4 +294,14 @@ NB_MODULE(_mtp, m) {
       .def("set_active_set", &PyKernel::set_active_set, "bytes"_a, "name"_a)
       .def("compute", &PyKernel::compute, "types"_a, "positions"_a, "cell"_a, "periodic"_a,
            "basis"_a = false);
+  nb::class_<PyFrames>(m, "Frames")
+      .def(nb::init<const nb::bytes&, const std::string&>(), "text"_a, "name"_a)
+      .def("add", &PyFrames::add, "types"_a, "positions"_a, "cell"_a, "periodic"_a)
+      .def_prop_ro("count", &PyFrames::count);
+  nb::class_<PyDesign>(m, "Design")
+      .def(nb::init<const nb::bytes&, const std::string&, int>(), "text"_a, "name"_a, "threads"_a = 1)
+      .def_prop_ro("linear_columns", &PyDesign::linear_columns)
+      .def_prop_ro("radial_columns", &PyDesign::radial_columns)
+      .def_prop_ro_static("padding", [](nb::handle) { return argyase::Design::padding; })
+      .def("compute", &PyDesign::compute, "frames"_a, "first"_a, "last"_a, "radial"_a, "weights"_a, "out"_a);
 }

@@ -1,0 +1,604 @@
+"""Training of Moment Tensor Potentials: variable projection with Levenberg-Marquardt steps.
+
+The energy E = sum_i [xi_0(z_i) + sum_k xi_k B_k(i; c)] is linear in the coefficients xi of the species and of the scalar
+basis functions B_k, and not in the coefficients c of the radial functions. With the rows of the design matrix (energy,
+forces and virial of each frame, native code: `argyase/native/core/design.h`), the loss
+
+    L = 1/n sum_frames w { w_E (dE / N)^2 + w_F / N sum_i s_i |dF_i|^2 + w_S sum_ab (V dsigma_ab / N)^2 }
+        + rho_c |c|^2 + rho_xi sum_k xi_k^2
+
+is minimised over xi exactly for any c (a linear problem), so that it becomes a function of c alone; its Gauss-Newton
+matrix is the Schur complement S = J_c^T J_c - J_c^T J_xi (J_xi^T J_xi)^-1 J_xi^T J_c of the joint one (L. Kaufman, BIT 15,
+49 (1975); G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973)), and steps solve (S + lambda diag S) dc = -grad/2
+with the damping lambda steered by the gain ratio (H. B. Nielsen, IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and
+stress as in MLIP and motep (there with N, N and N^2 in the same places: `LossSetting` with all flags on), w each frame, and
+s_i = f0^2 / (f0^2 + |F_i|^2) takes weight from large forces if a scale f0 is given (as `scale_by_force` of MLIP).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from numpy.typing import NDArray
+
+from argyase.errors import ConfigError, StatisticsError
+from argyase.potentials import _mtp
+from argyase.potentials.mtp import MTP
+from argyase.potentials.mtp_file import MTPFile, format_mtp
+from argyase.units import EV_PER_A3_TO_GPA
+
+Array = NDArray[np.float64]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss (see the module)."""
+
+    energy: float = 1.0
+    forces: float = 0.01
+    stress: float = 0.001
+    scale_by_force: float = 0.0
+    """f0, eV/A; 0: all forces alike."""
+    groups: Mapping[str, float] = field(default_factory=dict)
+    """Weight of each frame of a group; 1 for others."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled frames, as arrays.
+
+    Attributes
+    ----------
+    frames
+        The structures.
+    energies
+        eV, shape (frame,).
+    forces
+        eV/A, of each frame, shape (atom, 3).
+    stresses
+        eV/A^3, xx yy zz yz xz xy, of each frame, or None where there is none.
+    groups, trajectories
+        Names, of each frame.
+    """
+
+    frames: list[Atoms]
+    energies: Array
+    forces: list[Array]
+    stresses: list[Array | None]
+    groups: list[str]
+    trajectories: list[str]
+
+    @classmethod
+    def of(cls, frames: Sequence[Atoms], group: str = "group", trajectory: str = "trajectory") -> Labels:
+        """Take energies, forces and stresses from the calculators of the frames, names from their ``info``.
+
+        Frames without the name of a trajectory are one each.
+
+        Raises
+        ------
+        StatisticsError
+            If a frame has no energy or forces, or they are not finite; the message says which.
+        """
+        energies, forces, stresses = [], [], []
+        for number, atoms in enumerate(frames):
+            try:
+                energies.append(float(atoms.get_potential_energy()))
+                forces.append(np.array(atoms.get_forces(apply_constraint=False)))
+            except (RuntimeError, PropertyNotImplementedError) as error:
+                raise StatisticsError(f"frame {number} of the labels has no energy or no forces: {error}") from None
+            try:
+                stresses.append(np.array(atoms.get_stress(apply_constraint=False)) if atoms.cell.rank == 3 else None)
+            except (RuntimeError, PropertyNotImplementedError):
+                stresses.append(None)
+            finite = np.isfinite(energies[-1]) and np.isfinite(forces[-1]).all()
+            if not finite or (stresses[-1] is not None and not np.isfinite(stresses[-1]).all()):
+                raise StatisticsError(f"frame {number} of the labels: energy, forces or stress are not finite; leave it out")
+        return cls(
+            [atoms.copy() for atoms in frames],
+            np.array(energies),
+            forces,
+            stresses,
+            [str(atoms.info.get(group, "")) for atoms in frames],
+            [str(atoms.info.get(trajectory, f"frame {n}")) for n, atoms in enumerate(frames)],
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def take(self, numbers: Sequence[int] | NDArray[np.int64]) -> Labels:
+        """Some of the frames, in the order of their numbers."""
+
+        def pick(values: Sequence[T]) -> list[T]:
+            return [values[int(n)] for n in numbers]
+
+        return Labels(
+            pick(self.frames),
+            self.energies[np.asarray(numbers, dtype=int)],
+            pick(self.forces),
+            pick(self.stresses),
+            pick(self.groups),
+            pick(self.trajectories),
+        )
+
+    def hold_out(self, fraction: float, seed: int, names: Sequence[str] = ()) -> tuple[Labels, Labels]:
+        """Split off whole trajectories: those of these names, or else so many at random that they have about this
+        fraction of the frames.
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown, or nothing would be left on one side.
+        """
+        known = sorted(set(self.trajectories))
+        if unknown := sorted(set(names) - set(known)):
+            raise ConfigError(f"hold-out: no trajectory {unknown[0]!r}; there are {', '.join(known[:20])}")
+        chosen = set(names)
+        if not names:
+            order = np.random.default_rng(seed).permutation(len(known))
+            wanted, count = fraction * len(self), 0
+            for name in (known[k] for k in order):
+                size = self.trajectories.count(name)
+                # Whole trajectories: the one that would go over is taken if that is nearer to the fraction.
+                if count + size / 2 > wanted:
+                    break
+                chosen.add(name)
+                count += size
+        out = [n for n, name in enumerate(self.trajectories) if name in chosen]
+        stay = [n for n, name in enumerate(self.trajectories) if name not in chosen]
+        if not stay or (fraction > 0 and not out):
+            raise ConfigError(
+                f"hold-out: {len(out)} of {len(self)} frames in {len(known)} trajectories would be held out; "
+                "name them, or choose another fraction (whole trajectories are held out, never single frames)"
+            )
+        return self.take(stay), self.take(out)
+
+    def smallest_distance(self, cutoff: float) -> float:
+        """Of any two atoms of a frame, A; infinite if none are within the cutoff."""
+        from matscipy.neighbours import neighbour_list
+
+        return min((float(neighbour_list("d", a, cutoff).min(initial=np.inf)) for a in self.frames), default=np.inf)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of a potential on labels."""
+
+    energy_mae: float
+    """meV/atom."""
+    energy_rmse: float
+    force_mae: float
+    """eV/A, over all components."""
+    force_rmse: float
+    stress_mae: float
+    """GPa, over the six components; NaN without labels."""
+    stress_rmse: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a potential gives for labelled frames, beside the labels."""
+
+    energies: Array
+    """eV/atom, shape (frame, 2): label, prediction."""
+    forces: Array
+    """eV/A, shape (frame and atom, 3, 2)."""
+    stresses: Array
+    """GPa, shape (frame, 6, 2); NaN where the label has none."""
+
+    def errors(self) -> Errors:
+        """Mean absolute and root mean square errors."""
+        e = 1e3 * np.diff(self.energies, axis=-1)
+        f = np.diff(self.forces, axis=-1)
+        s = np.diff(self.stresses, axis=-1)
+        s = s[np.isfinite(s)]
+
+        def mae(d: Array) -> float:
+            return float(np.abs(d).mean()) if d.size else math.nan
+
+        def rmse(d: Array) -> float:
+            return float(np.sqrt((d**2).mean())) if d.size else math.nan
+
+        return Errors(mae(e), rmse(e), mae(f), rmse(f), mae(s), rmse(s))
+
+
+def predict(calculator: MTP, labels: Labels) -> Predictions:
+    """Evaluate a potential on labelled frames."""
+    energies, forces, stresses = np.empty((len(labels), 2)), [], np.full((len(labels), 6, 2), np.nan)
+    for n, atoms in enumerate(labels.frames):
+        calculator.calculate(atoms)
+        results = calculator.results
+        energies[n] = labels.energies[n] / len(atoms), results["energy"] / len(atoms)
+        forces.append(np.stack([labels.forces[n], results["forces"]], axis=-1))
+        stress = labels.stresses[n]
+        if stress is not None:
+            stresses[n] = np.stack([stress, results["stress"]], axis=-1) * EV_PER_A3_TO_GPA
+    return Predictions(energies, np.concatenate(forces) if forces else np.empty((0, 3, 2)), stresses)
+
+
+# ---- the linear algebra ----
+
+
+class _Rows:
+    """Frames with targets and weights of the rows of their design matrix."""
+
+    def __init__(self, labels: Labels, potential: MTPFile, species: Sequence[str], weights: LossWeights) -> None:
+        self.labels = labels
+        text = format_mtp(potential)
+        self.frames = _mtp.Frames(text, "potential")
+        number_of = {symbol: k for k, symbol in enumerate(species)}
+        targets, roots, self.counts = [], [], np.empty((len(labels), len(species)))
+        for n, atoms in enumerate(labels.frames):
+            try:
+                types = np.array([number_of[s] for s in atoms.get_chemical_symbols()], dtype=np.int32)
+            except KeyError as error:
+                raise ConfigError(f"labels: species {error}; the potential knows {list(species)}") from None
+            self.counts[n] = np.bincount(types, minlength=len(species))
+            cell = atoms.cell.complete().array
+            self.frames.add(types, np.ascontiguousarray(atoms.positions), np.ascontiguousarray(cell), atoms.pbc)
+            size, stress = len(atoms), labels.stresses[n]
+            force = labels.forces[n]
+            of_frame = weights.groups.get(labels.groups[n], 1.0) / len(labels)
+            scale = np.ones(size)
+            if weights.scale_by_force > 0:
+                f0 = weights.scale_by_force**2
+                scale = f0 / (f0 + (force**2).sum(axis=1))
+            volume = atoms.get_volume() if stress is not None else 1.0
+            # Each component off the diagonal stands for two.
+            on_stress = np.array([1, 1, 1, 2, 2, 2]) * weights.stress / size**2 if stress is not None else np.zeros(6)
+            row_weights = [[weights.energy / size**2], np.repeat(weights.forces / size * scale, 3), on_stress]
+            roots.append(np.sqrt(of_frame * np.concatenate(row_weights)))
+            virial = volume * stress if stress is not None else np.zeros(6)
+            targets.append(np.concatenate([[labels.energies[n]], force.ravel(), virial]))
+        self.first_row = np.concatenate([[0], np.cumsum([len(t) for t in targets])])
+        self.target, self.root = np.concatenate(targets), np.concatenate(roots)
+
+    def subtract(self, reference: Array) -> None:
+        """Take the energies of free species off the targets, eV, shape (species,): less is lost by rounding."""
+        self.target[self.first_row[:-1]] -= self.counts @ reference
+
+
+@dataclass
+class _Normal:
+    """Normal equations: J^T J, J^T t, t^T t, all weighted."""
+
+    matrix: Array
+    vector: Array
+    square: float
+
+    def loss(self, x: Array) -> float:
+        n = len(x)
+        return float(self.square - 2 * self.vector[:n] @ x + x @ self.matrix[:n, :n] @ x)
+
+
+BATCH_NUMBERS = 8_000_000
+"""Numbers of a batch of rows, 64 MB: the design matrix is never whole in memory."""
+
+
+def _normal(rows: _Rows, potential: MTPFile, *, radial: bool, threads: int) -> _Normal:
+    design = _mtp.Design(format_mtp(potential), "potential", threads)
+    columns = design.linear_columns + (design.radial_columns if radial else 0)
+    stride = columns + _mtp.Design.padding
+    normal = _Normal(np.zeros((columns, columns)), np.zeros(columns), 0.0)
+    first, starts = 0, rows.first_row
+    # Room for the largest batch: at least one frame.
+    most = max(BATCH_NUMBERS // stride, int(np.diff(starts).max(initial=1)))
+    room = np.empty((most, stride))
+    while first < len(rows.labels):
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + most, side="right")) - 1)
+        part = slice(starts[first], starts[last])
+        design.compute(rows.frames, first, last, radial, rows.root[part], room)
+        j = room[: starts[last] - starts[first], :columns]
+        t = rows.root[part] * rows.target[part]
+        normal.matrix += j.T @ j
+        normal.vector += j.T @ t
+        normal.square += float(t @ t)
+        first = last
+    return normal
+
+
+def _solver(matrix: Array, ridge: Array) -> Array:
+    """Inverse of matrix + diag(ridge) on the space that the data determine, columns scaled to 1.
+
+    From level 16 on MLIP's basis functions depend on each other, so that the matrix is singular but for the ridge: of
+    eigenvalues below rounding nothing is taken.
+    """
+    full = matrix + np.diag(ridge)
+    scale = np.sqrt(np.diag(full))
+    scale[scale == 0] = 1.0
+    values, vectors = np.linalg.eigh(full / np.outer(scale, scale))
+    keep = values > 1e-13 * values[-1]
+    scaled = vectors[:, keep] / scale[:, None]
+    return np.asarray((scaled / values[keep]) @ scaled.T)
+
+
+# ---- the fit ----
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to fit."""
+
+    weights: LossWeights = LossWeights()
+    ridge_radial: float = 1e-5
+    """rho_c, of the loss."""
+    ridge_linear: float = 1e-9
+    """rho_xi, of the loss."""
+    max_iterations: int = 100
+    tolerance: float = 1e-3
+    """Ends when the loss fell by less than this fraction over the last five iterations."""
+    patience: int = 10
+    """Ends when the loss of held-out frames has not fallen for so many iterations."""
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class FitState:
+    """After an iteration: all that is needed to go on.
+
+    Attributes
+    ----------
+    potential
+        With the coefficients of now.
+    best
+        With those of the lowest loss on held-out frames (of the lowest loss, without).
+    damping, growth
+        lambda of the next step, and by what it grows if the step fails.
+    losses, held_out
+        After each iteration, shape (iteration + 1,); `held_out` NaN without held-out frames.
+    finished
+        Why the fit ended; empty while it goes on.
+    """
+
+    potential: MTPFile
+    best: MTPFile
+    damping: float = 1e-2
+    growth: float = 2.0
+    losses: tuple[float, ...] = ()
+    held_out: tuple[float, ...] = ()
+    finished: str = ""
+
+    @property
+    def iteration(self) -> int:
+        """Number of steps taken."""
+        return max(0, len(self.losses) - 1)
+
+
+class Fit:
+    """A fit of the coefficients of a potential to labels.
+
+    Parameters
+    ----------
+    labels
+        What is fitted to.
+    species
+        Symbols in the order of the potential's species.
+    settings
+        See `FitSettings`.
+    held_out
+        Frames that the fit does not see, for early stopping.
+
+    Raises
+    ------
+    ConfigError
+        If labels have species that the potential does not know, or there are no labels.
+
+    Notes
+    -----
+    The memory needed is that of the neighbours (32 bytes each) and of one batch of rows; the time of an iteration is
+    linear in frames.
+    """
+
+    def __init__(
+        self,
+        potential: MTPFile,
+        species: Sequence[str],
+        labels: Labels,
+        settings: FitSettings | None = None,
+        held_out: Labels | None = None,
+    ) -> None:
+        if len(labels) == 0:
+            raise ConfigError("fit: no labelled frames")
+        self.settings = settings or FitSettings()
+        self.species = tuple(species)
+        self._rows = _Rows(labels, potential, species, self.settings.weights)
+        self._held_out = None
+        if held_out is not None and len(held_out):
+            self._held_out = _Rows(held_out, potential, species, self.settings.weights)
+        # Energies of free species: the least-squares ones, the smallest of those if they are not determined.
+        self._reference = np.linalg.lstsq(self._rows.counts, labels.energies, rcond=1e-9)[0]
+        for rows in (self._rows, self._held_out):
+            if rows is not None:
+                rows.subtract(self._reference)
+
+    def _linear_ridge(self, potential: MTPFile) -> Array:
+        ridge = np.full(len(potential.species_coeffs) + len(potential.moment_coeffs), self.settings.ridge_linear)
+        ridge[: len(potential.species_coeffs)] = 0.0
+        return ridge
+
+    def _penalty(self, potential: MTPFile) -> float:
+        s = self.settings
+        return float(
+            s.ridge_radial * (potential.radial_coeffs**2).sum() + s.ridge_linear * (potential.moment_coeffs**2).sum()
+        )
+
+    def solve_linear(self, potential: MTPFile) -> tuple[MTPFile, float]:
+        """The potential with the best linear coefficients for its radial ones, and the loss."""
+        normal = _normal(self._rows, potential, radial=False, threads=self.settings.threads)
+        x = _solver(normal.matrix, self._linear_ridge(potential)) @ normal.vector
+        count = len(self.species)
+        solved = replace(potential, species_coeffs=x[:count] + self._reference, moment_coeffs=x[count:])
+        return solved, max(0.0, normal.loss(x)) + self._penalty(solved)
+
+    def loss(self, potential: MTPFile) -> float:
+        """The loss of a potential as it is."""
+        return self._loss(self._rows, potential) + self._penalty(potential)
+
+    def _loss(self, rows: _Rows, potential: MTPFile) -> float:
+        calculator = MTP(potential, self.species, threads=self.settings.threads)
+        square = 0.0
+        for n, atoms in enumerate(rows.labels.frames):
+            calculator.calculate(atoms)
+            results = calculator.results
+            part = slice(rows.first_row[n], rows.first_row[n + 1])
+            volume = atoms.get_volume() if "stress" in results else 0.0
+            stress = results.get("stress", np.zeros(6))
+            energy = results["energy"] - rows.counts[n] @ self._reference
+            found = np.concatenate([[energy], results["forces"].ravel(), volume * stress])
+            square += float(((rows.root[part] * (found - rows.target[part])) ** 2).sum())
+        return square
+
+    def gradient(self, potential: MTPFile) -> tuple[float, Array, Array, Array]:
+        """The loss, and its derivatives with respect to radial_coeffs, species_coeffs and moment_coeffs."""
+        normal = _normal(self._rows, potential, radial=True, threads=self.settings.threads)
+        x = self._linear(potential)
+        residual = 2 * (normal.matrix[:, : len(x)] @ x - normal.vector)
+        species, linear = len(self.species), len(x)
+        s = self.settings
+        return (
+            normal.loss(x) + self._penalty(potential),
+            residual[linear:].reshape(potential.radial_coeffs.shape) + 2 * s.ridge_radial * potential.radial_coeffs,
+            residual[:species],
+            residual[species:linear] + 2 * s.ridge_linear * potential.moment_coeffs,
+        )
+
+    def _linear(self, potential: MTPFile) -> Array:
+        return np.concatenate([potential.species_coeffs - self._reference, potential.moment_coeffs])
+
+    def start(self, potential: MTPFile) -> FitState:
+        """The state before the first step."""
+        solved, loss = self.solve_linear(potential)
+        held_out = math.nan if self._held_out is None else self._loss(self._held_out, solved)
+        return FitState(solved, solved, losses=(loss,), held_out=(held_out,))
+
+    def steps(self, state: FitState) -> Iterator[FitState]:
+        """Iterate from a state; yields the state after each step, the last with `finished`."""
+        while not state.finished:
+            state = self._judge(self._step(state))
+            yield state
+
+    def _step(self, state: FitState) -> FitState:
+        s, potential, loss = self.settings, state.potential, state.losses[-1]
+        normal = _normal(self._rows, potential, radial=True, threads=s.threads)
+        x, c = self._linear(potential), potential.radial_coeffs.ravel()
+        n = len(x)
+        ridge = self._linear_ridge(potential)
+        inverse = _solver(normal.matrix[:n, :n], ridge)
+        coupling = normal.matrix[n:, :n] @ inverse
+        schur = normal.matrix[n:, n:] - coupling @ normal.matrix[:n, n:]
+        schur[np.diag_indices_from(schur)] += s.ridge_radial
+        left = normal.vector - normal.matrix[:, :n] @ x
+        downhill = left[n:] - s.ridge_radial * c - coupling @ (left[:n] - ridge * x)
+        diagonal = np.diag(schur)
+        damped = np.maximum(diagonal, 1e-10 * diagonal.max())
+        damping, growth = state.damping, state.growth
+        while damping < 1e12:
+            step = np.linalg.solve(schur + damping * np.diag(damped), downhill)
+            trial = replace(potential, radial_coeffs=(c + step).reshape(potential.radial_coeffs.shape))
+            trial, new_loss = self.solve_linear(trial)
+            gain = (loss - new_loss) / (2 * step @ downhill - step @ schur @ step)
+            if np.isfinite(new_loss) and gain > 1e-4:
+                damping *= max(1 / 5, 1 - (2 * gain - 1) ** 3)
+                return replace(
+                    state, potential=trial, damping=max(damping, 1e-12), growth=2.0, losses=(*state.losses, new_loss)
+                )
+            damping, growth = damping * growth, growth * 2
+        return replace(state, losses=(*state.losses, loss), finished="no step lowers the loss")
+
+    def _judge(self, state: FitState) -> FitState:
+        s = self.settings
+        now = math.nan if self._held_out is None else self._loss(self._held_out, state.potential)
+        earlier, losses = state.held_out, state.losses
+        best = state.potential if self._held_out is None or now < min(earlier) else state.best
+        finished = state.finished
+        if not finished and len(losses) > 5 and losses[-1] > (1 - s.tolerance) * losses[-6]:
+            finished = f"the loss fell by less than {s.tolerance:g} over five iterations"
+        behind = len(earlier) - int(np.argmin([*earlier, now])) if self._held_out is not None else 0
+        if not finished and behind >= s.patience:
+            finished = f"the loss of held-out frames has not fallen for {s.patience} iterations"
+        if not finished and len(losses) > s.max_iterations:
+            finished = f"{s.max_iterations} iterations"
+        return replace(state, best=best, held_out=(*earlier, now), finished=finished)
+
+
+def random_start(template: MTPFile, labels: Labels, species: Sequence[str], seed: int) -> MTPFile:
+    """Random radial coefficients for a template, min_dist from the labels, and a scaling that makes moments about 1.
+
+    Parameters
+    ----------
+    template
+        The moments of a level; its cutoff and size of the radial basis are kept.
+    seed
+        Seed of the coefficients.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (len(species), len(species), template.radial_funcs_count, template.radial_basis_size)
+    nearest = labels.smallest_distance(template.max_dist)
+    if not nearest < template.max_dist:
+        raise ConfigError(f"labels: no two atoms are within the cutoff, {template.max_dist:g} A")
+    # sum_j (r_c - r_j)^4 over the neighbours of an atom, from their density: 4 pi n r_c^7 / 105.
+    density = float(np.median([len(a) / a.get_volume() for a in labels.frames if a.cell.rank == 3] or [0.05]))
+    size = math.sqrt(4 * math.pi * density * template.max_dist**7 / 105)
+    # Smooth functions first: the higher polynomials of a random function are small.
+    fall = 1.0 / (1.0 + np.arange(template.radial_basis_size))
+    return replace(
+        template,
+        species_count=len(species),
+        species_types=(),
+        # A little below the smallest distance: Chebyshev polynomials grow fast beyond their range.
+        min_dist=math.floor(nearest * 0.98 * 100) / 100,
+        scaling=1.0 / size,
+        radial_coeffs=rng.normal(size=shape) * fall,
+        species_coeffs=np.zeros(len(species)),
+        moment_coeffs=np.zeros(len(template.alpha_moment_mapping)),
+    )
+
+
+def fit(
+    template: MTPFile,
+    species: Sequence[str],
+    labels: Labels,
+    settings: FitSettings | None = None,
+    *,
+    held_out: Labels | None = None,
+    seeds: Sequence[int] = (1,),
+    trial_iterations: int = 8,
+) -> FitState:
+    """Fit from random starts: a few iterations of each, then the best to the end.
+
+    Parameters
+    ----------
+    template
+        The moments of a level (see `argyase.potentials.basis`), or a trained potential to go on from: then there is one
+        start, that one.
+
+    Returns
+    -------
+    FitState
+        Of the end; the result is its `best`.
+    """
+    problem: Fit
+    if not template.is_template:
+        problem = Fit(template, species, labels, settings, held_out)
+        return _last(problem.steps(problem.start(template)))
+    starts = [random_start(template, labels, species, seed) for seed in seeds]
+    problem = Fit(starts[0], species, labels, settings, held_out)
+    trials = [problem.start(start) for start in starts]
+    if len(trials) > 1:
+        trials = [_last(itertools.islice(problem.steps(t), trial_iterations), t) for t in trials]
+    best = min(trials, key=lambda t: t.losses[-1])
+    return _last(problem.steps(best), best)
+
+
+def _last(states: Iterator[FitState], state: FitState | None = None) -> FitState:
+    for state in states:  # noqa: B007 (the last one is wanted)
+        pass
+    assert state is not None
+    return state
