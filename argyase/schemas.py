@@ -184,4 +184,45 @@ HOPS = Schema(
     {"time": Variable(("frame",), "ps", "time since the start of production")},
 )
 
-SCHEMAS: dict[str, Schema] = {s.name: s for s in (STRUCTURE, TRAJECTORY, MD, INGEST, MSD, CONDUCTIVITY, VANHOVE, HOPS)}
+_ERRORS = {
+    f"{quantity}_{kind}": Variable(("set", "group"), units, f"{words} of the {quantity} ({what})")
+    for quantity, units, what in (
+        ("energy", "meV", "per atom"),
+        ("force", "eV angstrom-1", "components"),
+        ("stress", "GPa", "components; NaN without labels"),
+    )
+    for kind, words in (("mae", "mean absolute error"), ("rmse", "root mean square error"))
+}
+
+FIT = Schema(
+    "fit",
+    1,
+    {
+        "loss": Variable(("iteration",), "1", "loss of the training frames"),
+        "held_out_loss": Variable(("iteration",), "1", "loss of the held-out frames (NaN without)"),
+        **_ERRORS,
+        "frames": Variable(("set", "group"), "1", "number of frames", "int64"),
+        "force_species_rmse": Variable(
+            ("set", "symbol"), "eV angstrom-1", "root mean square error of force components"
+        ),
+        "energy": Variable(("frame", "source"), "eV", "energy per atom"),
+        "stress": Variable(("frame", "voigt", "source"), "GPa", "stress (NaN without a label)"),
+        "force": Variable(("atom", "xyz", "source"), "eV angstrom-1", "force, frame by frame"),
+    },
+    {
+        "set": Variable(("set",), "1", "training or held-out", "str"),
+        "group": Variable(("group",), "1", "group of frames; all: all of them", "str"),
+        "symbol": Variable(("symbol",), "1", "chemical symbol", "str"),
+        "source": Variable(("source",), "1", "label or prediction", "str"),
+        "voigt": Variable(("voigt",), "1", "component of a tensor", "str"),
+        "frame_group": Variable(("frame",), "1", "group of the frame", "str"),
+        "frame_set": Variable(("frame",), "1", "set of the frame", "str"),
+        "trajectory": Variable(("frame",), "1", "trajectory of the frame", "str"),
+        "species": Variable(("atom",), "1", "chemical symbol", "str"),
+        **_XYZ,
+    },
+)
+
+SCHEMAS: dict[str, Schema] = {
+    s.name: s for s in (STRUCTURE, TRAJECTORY, MD, INGEST, MSD, CONDUCTIVITY, VANHOVE, HOPS, FIT)
+}

@@ -134,6 +134,19 @@ class Lake:
             return False
         return True
 
+    def file(self, name: str, file: str) -> Path:
+        """Path of a file of a run.
+
+        Raises
+        ------
+        NotInLakeError
+            If the lake has no such run, or the run no such file.
+        """
+        path = self._find(name) / file
+        if not path.is_file():
+            raise NotInLakeError(f"{name}: the run has no file {file}")
+        return path
+
     # ---- writing ----
 
     def begin(
@@ -308,7 +321,8 @@ class Attempt:
     id, path
         Name of the run, and its work folder.
     state
-        What the caller gave to the last `TrajectoryWriter.checkpoint` of an earlier attempt; empty if there was none.
+        What the caller gave to the last `checkpoint` of an earlier attempt (or of its `TrajectoryWriter`); empty if
+        there was none.
     """
 
     def __init__(
@@ -376,6 +390,13 @@ class Attempt:
     def trajectory_writer(self, **settings: Any) -> TrajectoryWriter:
         """A `TrajectoryWriter` in the work folder; it goes on where an earlier attempt's checkpoint was."""
         return TrajectoryWriter(self.path, **settings)
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keep the work folder and what is in there for a later attempt, which finds this `state`.
+
+        For stages without a trajectory; files of a name that begins with ``restart.`` do not become part of the run.
+        """
+        replace_json(self.path / "progress.json", {"state": dict(state)})
 
     def publish(self, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None = None) -> str:
         """Write the results and make the run appear; its id.

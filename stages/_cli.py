@@ -16,6 +16,7 @@ COMMANDS = {
     "vanhove": ("vanhove", "self part of the van Hove function of a trajectory"),
     "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
     "figures": ("figures", "draw figures from what the lake holds"),
+    "fit": ("fit", "train a Moment Tensor Potential on labelled frames"),
     "domain": ("domain", "distances and active set of a potential, from the labels it was trained on"),
     "lake": ("lake", "list, show, verify or remove what the lake holds"),
     "plugin": ("plugin", "pair style mtp for a LAMMPS of your own: compile it, or print where it is"),

@@ -33,3 +33,32 @@ class Kernel:
     ) -> tuple[
         NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
     ]: ...
+
+class Frames:
+    def __init__(self, text: bytes, name: str) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def add(
+        self,
+        types: NDArray[np.int32],
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        periodic: NDArray[np.bool_],
+    ) -> None: ...
+
+class Design:
+    padding: int
+    def __init__(self, text: bytes, name: str, threads: int = 1) -> None: ...
+    @property
+    def linear_columns(self) -> int: ...
+    @property
+    def radial_columns(self) -> int: ...
+    def compute(
+        self,
+        frames: Frames,
+        first: int,
+        last: int,
+        radial: bool,
+        weights: NDArray[np.float64],
+        out: NDArray[np.float64],
+    ) -> None: ...

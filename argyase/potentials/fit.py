@@ -1,27 +1,27 @@
 """Training of Moment Tensor Potentials: variable projection with Levenberg-Marquardt steps.
 
-The energy E = sum_i [xi_0(z_i) + sum_k xi_k B_k(i; c)] is linear in the coefficients xi of the species and of the scalar
-basis functions B_k, and not in the coefficients c of the radial functions. With the rows of the design matrix (energy,
-forces and virial of each frame, native code: `argyase/native/core/design.h`), the loss
+The energy E = sum_i [xi_0(z_i) + sum_k xi_k B_k(i; c)] is linear in the coefficients xi of the species and of the
+scalar basis functions B_k, and not in the coefficients c of the radial functions. With the rows of the design matrix
+(energy, forces and virial of each frame, native code: `argyase/native/core/design.h`), the loss
 
     L = 1/n sum_frames w { w_E (dE / N)^2 + w_F / N sum_i s_i |dF_i|^2 + w_S sum_ab (V dsigma_ab / N)^2 }
         + rho_c |c|^2 + rho_xi sum_k xi_k^2
 
-is minimised over xi exactly for any c (a linear problem), so that it becomes a function of c alone; its Gauss-Newton
-matrix is the Schur complement S = J_c^T J_c - J_c^T J_xi (J_xi^T J_xi)^-1 J_xi^T J_c of the joint one (L. Kaufman, BIT 15,
-49 (1975); G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973)), and steps solve (S + lambda diag S) dc = -grad/2
-with the damping lambda steered by the gain ratio (H. B. Nielsen, IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and
-stress as in MLIP and motep (there with N, N and N^2 in the same places: `LossSetting` with all flags on), w each frame, and
-s_i = f0^2 / (f0^2 + |F_i|^2) takes weight from large forces if a scale f0 is given (as `scale_by_force` of MLIP).
+is minimised over xi exactly for any c (a linear problem), so that it becomes a function of c alone. Its Gauss-Newton
+matrix is the Schur complement S = J_c^T J_c - J_c^T J_xi (J_xi^T J_xi)^-1 J_xi^T J_c of the joint one (G. H. Golub,
+V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973); L. Kaufman, BIT 15, 49 (1975)); steps solve
+(S + lambda diag S) dc = -grad L / 2, with the damping lambda steered by the gain ratio (H. B. Nielsen,
+IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and stress as in motep (`LossSetting` with all flags on) and MLIP,
+w a frame, and s_i = f0^2 / (f0^2 + |F_i|^2) takes weight from large forces if a scale f0 is given.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -100,7 +100,9 @@ class Labels:
                 stresses.append(None)
             finite = np.isfinite(energies[-1]) and np.isfinite(forces[-1]).all()
             if not finite or (stresses[-1] is not None and not np.isfinite(stresses[-1]).all()):
-                raise StatisticsError(f"frame {number} of the labels: energy, forces or stress are not finite; leave it out")
+                raise StatisticsError(
+                    f"frame {number} of the labels: energy, forces or stress are not finite; leave it out"
+                )
         return cls(
             [atoms.copy() for atoms in frames],
             np.array(energies),
@@ -193,6 +195,10 @@ class Predictions:
     stresses: Array
     """GPa, shape (frame, 6, 2); NaN where the label has none."""
 
+    def take(self, frames: NDArray[np.bool_], atoms: NDArray[np.int64]) -> Predictions:
+        """Of some frames only, given the number of atoms of each frame."""
+        return Predictions(self.energies[frames], self.forces[np.repeat(frames, atoms)], self.stresses[frames])
+
     def errors(self) -> Errors:
         """Mean absolute and root mean square errors."""
         e = 1e3 * np.diff(self.energies, axis=-1)
@@ -211,10 +217,11 @@ class Predictions:
 
 def predict(calculator: MTP, labels: Labels) -> Predictions:
     """Evaluate a potential on labelled frames."""
-    energies, forces, stresses = np.empty((len(labels), 2)), [], np.full((len(labels), 6, 2), np.nan)
+    energies, stresses = np.empty((len(labels), 2)), np.full((len(labels), 6, 2), np.nan)
+    forces: list[Array] = []
     for n, atoms in enumerate(labels.frames):
         calculator.calculate(atoms)
-        results = calculator.results
+        results: dict[str, Any] = calculator.results
         energies[n] = labels.energies[n] / len(atoms), results["energy"] / len(atoms)
         forces.append(np.stack([labels.forces[n], results["forces"]], axis=-1))
         stress = labels.stresses[n]
@@ -253,7 +260,7 @@ class _Rows:
             volume = atoms.get_volume() if stress is not None else 1.0
             # Each component off the diagonal stands for two.
             on_stress = np.array([1, 1, 1, 2, 2, 2]) * weights.stress / size**2 if stress is not None else np.zeros(6)
-            row_weights = [[weights.energy / size**2], np.repeat(weights.forces / size * scale, 3), on_stress]
+            row_weights = [np.array([weights.energy / size**2]), np.repeat(weights.forces / size * scale, 3), on_stress]
             roots.append(np.sqrt(of_frame * np.concatenate(row_weights)))
             virial = volume * stress if stress is not None else np.zeros(6)
             targets.append(np.concatenate([[labels.energies[n]], force.ravel(), virial]))
@@ -413,7 +420,7 @@ class Fit:
         if held_out is not None and len(held_out):
             self._held_out = _Rows(held_out, potential, species, self.settings.weights)
         # Energies of free species: the least-squares ones, the smallest of those if they are not determined.
-        self._reference = np.linalg.lstsq(self._rows.counts, labels.energies, rcond=1e-9)[0]
+        self._reference: Array = np.linalg.lstsq(self._rows.counts, labels.energies, rcond=1e-9)[0].astype(np.float64)
         for rows in (self._rows, self._held_out):
             if rows is not None:
                 rows.subtract(self._reference)
@@ -446,7 +453,7 @@ class Fit:
         square = 0.0
         for n, atoms in enumerate(rows.labels.frames):
             calculator.calculate(atoms)
-            results = calculator.results
+            results: dict[str, Any] = calculator.results
             part = slice(rows.first_row[n], rows.first_row[n + 1])
             volume = atoms.get_volume() if "stress" in results else 0.0
             stress = results.get("stress", np.zeros(6))
@@ -505,7 +512,7 @@ class Fit:
             trial, new_loss = self.solve_linear(trial)
             gain = (loss - new_loss) / (2 * step @ downhill - step @ schur @ step)
             if np.isfinite(new_loss) and gain > 1e-4:
-                damping *= max(1 / 5, 1 - (2 * gain - 1) ** 3)
+                damping *= max(0.2, 1 - (2 * float(gain) - 1) ** 3)
                 return replace(
                     state, potential=trial, damping=max(damping, 1e-12), growth=2.0, losses=(*state.losses, new_loss)
                 )
@@ -584,21 +591,17 @@ def fit(
     FitState
         Of the end; the result is its `best`.
     """
-    problem: Fit
-    if not template.is_template:
-        problem = Fit(template, species, labels, settings, held_out)
-        return _last(problem.steps(problem.start(template)))
-    starts = [random_start(template, labels, species, seed) for seed in seeds]
+    starts = [random_start(template, labels, species, k) for k in seeds] if template.is_template else [template]
     problem = Fit(starts[0], species, labels, settings, held_out)
-    trials = [problem.start(start) for start in starts]
-    if len(trials) > 1:
-        trials = [_last(itertools.islice(problem.steps(t), trial_iterations), t) for t in trials]
-    best = min(trials, key=lambda t: t.losses[-1])
-    return _last(problem.steps(best), best)
+    states = [problem.start(start) for start in starts]
+    if len(states) > 1:
+        states = [last(itertools.islice(problem.steps(state), trial_iterations), state) for state in states]
+    best = min(states, key=lambda state: state.losses[-1])
+    return last(problem.steps(best), best)
 
 
-def _last(states: Iterator[FitState], state: FitState | None = None) -> FitState:
-    for state in states:  # noqa: B007 (the last one is wanted)
-        pass
-    assert state is not None
+def last(states: Iterable[FitState], state: FitState) -> FitState:
+    """The last of some states; `state` if there are none."""
+    for later in states:
+        state = later
     return state

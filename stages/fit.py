@@ -1,0 +1,395 @@
+"""Stage ``fit``: train a Moment Tensor Potential on labelled frames.
+
+The run in the lake holds potential.mtp, its model card and its active set; with --output they are also written as
+NAME.mtp, NAME.toml and NAME.active, for ``argyase md --potential NAME.mtp``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from argyase.datalake.lake import Attempt, Lake
+from argyase.errors import ConfigError, PotentialFileError
+from argyase.schemas import FIT
+from argyase.stages._config import setting
+from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main, stop_requested
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from argyase.potentials.fit import Fit, FitSettings, FitState, Labels
+    from argyase.potentials.mtp_file import MTPFile
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to fit to what, and how."""
+
+    labels: tuple[str, ...] = setting(help="labelled frames: files that ASE reads, with energy, forces and stress")
+    species: tuple[str, ...] = setting(("Li", "P", "S", "Cl"), help="symbols, in the order of the potential")
+    level: int = setting(10, help="level of the potential, an even number from 2 to 28")
+    start: str = setting("", help="potential (.mtp) to go on from; one of a lower level is raised to this one")
+    name: str = setting("", help="name of the potential (default: that of --output, or the level)")
+    output: str = setting("", help="write the potential, its card and active set also to these files, without a suffix")
+    cutoff: float = setting(6.0, help="cutoff", unit="A")
+    radial_basis_size: int = setting(8, help="polynomials of a radial function")
+    energy_weight: float = setting(1.0, help="weight of the squared error of the energy per atom (eV)")
+    force_weight: float = setting(0.01, help="weight of the squared error of a force (eV/A)")
+    stress_weight: float = setting(0.001, help="weight of the squared error of volume x stress per atom (eV)")
+    scale_by_force: float = setting(0.0, help="forces well above this count less; 0: all alike", unit="eV/A")
+    group_weights: tuple[str, ...] = setting((), help="weights of the frames of groups, as in melt=0.3; others have 1")
+    group_key: str = setting("group", help="key of a frame's info that names its group")
+    trajectory_key: str = setting("trajectory", help="key of a frame's info that names its trajectory")
+    held_out: float = setting(0.1, help="fraction of the frames that is held out, by whole trajectories")
+    held_out_seed: int = setting(1, help="seed of the choice of held-out trajectories")
+    held_out_trajectories: tuple[str, ...] = setting((), help="hold these out instead")
+    ridge_radial: float = setting(1e-5, help="ridge on the radial coefficients")
+    ridge_linear: float = setting(1e-9, help="ridge on the linear coefficients")
+    seeds: tuple[int, ...] = setting((1, 2, 3), help="random starts, of which the best is fitted to the end")
+    trial_iterations: int = setting(8, help="iterations of each random start")
+    max_iterations: int = setting(100, help="iterations at most")
+    tolerance: float = setting(1e-3, help="end when the loss falls by less than this fraction in five iterations")
+    patience: int = setting(10, help="end when the held-out loss has not fallen for so many iterations")
+    threads: int = setting(0, help="threads; 0: as many as there are cores")
+
+
+_NOT_PHYSICS = ("labels", "start", "output", "threads", "name")
+
+
+def _settings(config: Config) -> FitSettings:
+    from argyase.potentials.fit import FitSettings, LossWeights
+
+    return FitSettings(
+        LossWeights(
+            config.energy_weight,
+            config.force_weight,
+            config.stress_weight,
+            config.scale_by_force,
+            _group_weights(config.group_weights),
+        ),
+        config.ridge_radial,
+        config.ridge_linear,
+        config.max_iterations,
+        config.tolerance,
+        config.patience,
+        config.threads or len(os.sched_getaffinity(0)),
+    )
+
+
+def _group_weights(texts: Sequence[str]) -> dict[str, float]:
+    """From ``melt=0.3``.
+
+    >>> _group_weights(["melt=0.3"])
+    {'melt': 0.3}
+    """
+    weights = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            weights[name] = -1.0
+        if not name or not 0 <= weights[name] < np.inf:
+            raise ConfigError(f"fit.group_weights: {text!r}: expected a group and a weight >= 0, as in melt=0.3")
+    return weights
+
+
+def _read(config: Config) -> list[Atoms]:
+    """All labelled frames."""
+    import ase.io
+
+    frames: list[Atoms] = []
+    for name in config.labels:
+        try:
+            frames += ase.io.read(name, index=":")
+        except FileNotFoundError:
+            raise ConfigError(f"fit.labels = {name}: no such file") from None
+        except Exception as error:  # ASE's readers raise anything
+            raise ConfigError(f"fit.labels = {name}: ASE cannot read it: {error}") from error
+    return frames
+
+
+def _digest(labels: Labels) -> str:
+    """Hash of everything in the labels that the fit depends on."""
+    h = hashlib.sha256()
+    for n, atoms in enumerate(labels.frames):
+        stress = labels.stresses[n]
+        parts = [atoms.numbers, atoms.pbc, atoms.positions, atoms.cell.array, labels.energies[n], labels.forces[n]]
+        for part in [*parts, *([stress] if stress is not None else [])]:
+            h.update(np.ascontiguousarray(part).tobytes())
+        h.update(f"{labels.groups[n]}\0{labels.trajectories[n]}\0".encode())
+    return h.hexdigest()
+
+
+def _start(config: Config, labels: Labels) -> list[MTPFile]:
+    """Where the fits begin: a potential to go on from, or random ones."""
+    from argyase.potentials.basis import raise_level, untrained
+    from argyase.potentials.fit import random_start
+    from argyase.potentials.mtp_file import read_mtp
+
+    if config.start:
+        potential = read_mtp(config.start)
+        if potential.species_count != len(config.species):
+            raise ConfigError(
+                f"fit.start = {config.start}: {potential.species_count} species; fit.species has {len(config.species)}"
+            )
+        return [raise_level(potential, config.level)]
+    template = untrained(config.level, max_dist=config.cutoff, radial_basis_size=config.radial_basis_size)
+    return [random_start(template, labels, config.species, seed) for seed in config.seeds]
+
+
+def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
+    """Fit, or go on with an unfinished fit, unless the lake has it; its id."""
+    from argyase.potentials.fit import Fit, Labels
+
+    if not config.seeds:
+        raise ConfigError("fit.seeds: give at least one")
+    labels = Labels.of(_read(config), config.group_key, config.trajectory_key)
+    parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
+    parameters["labels_sha256"] = _digest(labels)
+    if config.start:
+        parameters["start_sha256"] = hashlib.sha256(Path(config.start).read_bytes()).hexdigest()
+    run_id = published(lake, "fit", parameters, (), FIT.version)
+    if run_id is None:
+        if config.held_out or config.held_out_trajectories:
+            training, held_out = labels.hold_out(config.held_out, config.held_out_seed, config.held_out_trajectories)
+        else:
+            training, held_out = labels, labels.take([])
+        starts = _start(config, labels)
+        problem = Fit(starts[0], config.species, training, _settings(config), held_out)
+        with lake.begin("fit", parameters, schema=FIT, provenance=collect_provenance(config)) as attempt:
+            state = _train(problem, starts, config, attempt, report)
+            dataset = _results(state, config, attempt.path, training, held_out)
+            run_id = attempt.publish(dataset, _scalars(dataset, state))
+    if config.output:
+        _export(lake, run_id, Path(config.output))
+    return [run_id]
+
+
+# ---- training ----
+
+
+def _train(problem: Fit, starts: Sequence[MTPFile], config: Config, attempt: Attempt, report: Report) -> FitState:
+    """A few iterations of each start, then the best to the end; each iteration is kept."""
+    trials = config.trial_iterations if len(starts) > 1 else 0
+    total, done = len(starts) * trials + config.max_iterations, 0
+    attempt.checkpoint({"stage": "fit"})
+
+    def advance(state: FitState, file: Path, until: int) -> FitState:
+        nonlocal done
+        with stop_requested() as stop:
+            for state in itertools.islice(problem.steps(state), max(0, until - state.iteration)):  # noqa: B020
+                _save(file, state)
+                done += 1
+                report(done, total)
+                _say(state, file.stem.removeprefix("restart."))
+                if stop.is_set():
+                    raise KeyboardInterrupt
+        return state
+
+    states = []
+    for number, start in enumerate(starts):
+        file = attempt.path / f"restart.start-{number}.npz"
+        state = _load(file, start)
+        if state is None:
+            state = problem.start(start)
+            _save(file, state)
+        done += min(state.iteration, trials)
+        states.append(advance(state, file, trials) if trials else state)
+    best = min(states, key=lambda s: s.losses[-1])
+    file = attempt.path / "restart.best.npz"
+    return advance(_load(file, best.potential) or best, file, config.max_iterations + 1)
+
+
+def _say(state: FitState, what: str) -> None:
+    """Current errors, for whoever watches."""
+    if console.is_terminal:
+        held_out = f", held out {state.held_out[-1]:.4g}" if np.isfinite(state.held_out[-1]) else ""
+        console.print(f"{what}, iteration {state.iteration}: loss {state.losses[-1]:.4g}{held_out}", highlight=False)
+
+
+_COEFFICIENTS = ("radial_coeffs", "species_coeffs", "moment_coeffs")
+
+
+def _save(file: Path, state: FitState) -> None:
+    arrays: dict[str, Any] = {
+        f"{which}_{name}": getattr(getattr(state, which), name)
+        for which in ("potential", "best")
+        for name in _COEFFICIENTS
+    }
+    own = {"damping": state.damping, "growth": state.growth, "finished": state.finished}
+    new = file.with_name("restart.new.npz")
+    np.savez(new, losses=state.losses, held_out=state.held_out, **own, **arrays)
+    os.replace(new, file)
+
+
+def _load(file: Path, potential: MTPFile) -> FitState | None:
+    """The state that an earlier attempt kept."""
+    from argyase.potentials.fit import FitState
+
+    if not file.is_file():
+        return None
+    with np.load(file) as kept:
+        now, best = (
+            replace(potential, **{name: kept[f"{which}_{name}"] for name in _COEFFICIENTS})
+            for which in ("potential", "best")
+        )
+        losses, held_out = (tuple(kept[name].tolist()) for name in ("losses", "held_out"))
+        return FitState(
+            now, best, float(kept["damping"]), float(kept["growth"]), losses, held_out, str(kept["finished"])
+        )
+
+
+# ---- results ----
+
+
+def _results(state: FitState, config: Config, folder: Path, training: Labels, held_out: Labels) -> xr.Dataset:
+    """Errors and predictions of the best potential; its files are written to the folder."""
+    from argyase.potentials.active import ActiveSet
+    from argyase.potentials.fit import predict
+    from argyase.potentials.mtp import MTP
+    from argyase.potentials.mtp_file import write_mtp
+    from argyase.potentials.repulsion import format_table, propose, smallest_distances
+
+    name = config.name or (Path(config.output).name if config.output else f"level-{config.level}")
+    potential = replace(state.best, potential_name=name)
+    calculator = MTP(potential, config.species)
+    sets = {"training": training, "held-out": held_out}
+    predictions = {key: predict(calculator, labels) for key, labels in sets.items()}
+    groups = ["all", *sorted(set(training.groups) | set(held_out.groups))]
+    columns = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "stress_mae", "stress_rmse")
+    errors = {column: np.full((2, len(groups)), np.nan) for column in columns}
+    frames = np.zeros((2, len(groups)), dtype=int)
+    by_species = np.full((2, len(config.species)), np.nan)
+    symbols = {key: [s for a in labels.frames for s in a.get_chemical_symbols()] for key, labels in sets.items()}
+    for k, (key, labels) in enumerate(sets.items()):
+        for g, group in enumerate(groups):
+            chosen = np.array([group == "all" or own == group for own in labels.groups], dtype=bool)
+            frames[k, g] = chosen.sum()
+            if chosen.any():
+                part = predictions[key].take(chosen, np.array([len(a) for a in labels.frames])).errors()
+                for column in columns:
+                    errors[column][k, g] = getattr(part, column)
+        difference = np.diff(predictions[key].forces, axis=-1)[..., 0]
+        for z, symbol in enumerate(config.species):
+            own = difference[np.array(symbols[key], dtype=str) == symbol]
+            by_species[k, z] = np.sqrt((own**2).mean()) if own.size else np.nan
+
+    write_mtp(folder / "potential.mtp", potential)
+    everything = [*training.frames, *held_out.frames]
+    ActiveSet.select(calculator, everything).save(folder / "potential.active")
+    distances = smallest_distances(everything, config.species, potential.max_dist)
+    (folder / "potential.toml").write_text(
+        _card(name, config, errors, groups, frames, format_table(propose(distances)))
+    )
+    return FIT.dataset(
+        loss=state.losses,
+        held_out_loss=state.held_out,
+        **errors,
+        frames=frames,
+        force_species_rmse=by_species,
+        energy=np.concatenate([p.energies for p in predictions.values()]),
+        stress=np.concatenate([p.stresses for p in predictions.values()]),
+        force=np.concatenate([p.forces for p in predictions.values()]),
+        set=list(sets),
+        group=groups,
+        symbol=list(config.species),
+        source=["label", "prediction"],
+        voigt=["xx", "yy", "zz", "yz", "xz", "xy"],
+        frame_group=[g for labels in sets.values() for g in labels.groups],
+        frame_set=[key for key, labels in sets.items() for _ in range(len(labels))],
+        trajectory=[t for labels in sets.values() for t in labels.trajectories],
+        species=[s for key in sets for s in symbols[key]],
+        xyz=["x", "y", "z"],
+    )
+
+
+def _card(
+    name: str,
+    config: Config,
+    errors: Mapping[str, np.ndarray],
+    groups: Sequence[str],
+    frames: np.ndarray,
+    repulsion: str,
+) -> str:
+    """The model card as far as the fit knows it."""
+    species = ", ".join(f'"{s}"' for s in config.species)
+    lines = [
+        f"# Model card of {name}, as `argyase fit` wrote it. Say whose labels these are, and what it may be used for.",
+        f'name = "{name}"',
+        f'summary = "{"-".join(config.species)} Moment Tensor Potential, level {config.level}, {config.cutoff:g} A"',
+        f"species = [{species}]",
+        "",
+        "[training]",
+        f"frames = {int(frames[0, 0])}",
+        f"held_out_frames = {int(frames[1, 0])}",
+        f'ridge = "{config.ridge_radial:g} on radial, {config.ridge_linear:g} on linear coefficients"',
+        "# of energy, forces, stress",
+        f"weights = [{config.energy_weight:g}, {config.force_weight:g}, {config.stress_weight:g}]",
+        "",
+        "# Root mean square errors, by group: [training, held-out trajectories]; NaN where there are no such frames.",
+    ]
+    for column, unit in (("energy_rmse", "meV_per_atom"), ("force_rmse", "eV_per_A"), ("stress_rmse", "GPa")):
+        lines.append(f"[errors.{column}_{unit}]")
+        for g, group in enumerate(groups):
+            values = ", ".join(f"{v:.4g}" for v in errors[column][:, g])
+            lines.append(f'"{group}" = [{values}]')
+        lines.append("")
+    return "\n".join([*lines, repulsion, ""])
+
+
+def _scalars(dataset: xr.Dataset, state: FitState) -> dict[str, float | str]:
+    """Errors over all frames, for tables and searches."""
+    found: dict[str, float | str] = {
+        "iterations": state.iteration,
+        "final_loss": state.losses[-1],
+        "finished": state.finished or "iterations",
+    }
+    for key in ("training", "held-out"):
+        for column in ("energy_rmse", "force_rmse", "stress_rmse"):
+            value = float(dataset[column].sel(set=key, group="all"))
+            if np.isfinite(value):
+                found[f"{key.replace('-', '_')}_{column}"] = value
+    return found
+
+
+def _export(lake: Lake, run_id: str, output: Path) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".mtp", ".toml", ".active"):
+            # Not with_suffix: a name may have a dot of its own.
+            shutil.copyfile(lake.file(run_id, f"potential{suffix}"), output.with_name(output.name + suffix))
+    except OSError as error:
+        raise PotentialFileError(f"{output}: cannot be written: {error.strerror}; give another --output") from None
+
+
+def _summary(lake: Lake, ids: list[str]) -> None:
+    for run_id in ids:
+        scalars = lake.record(run_id).scalars
+        for key in ("training", "held_out"):
+            if f"{key}_force_rmse" in scalars:
+                console.print(
+                    f"{key.replace('_', '-'):9s} energy {float(scalars[f'{key}_energy_rmse']):.2f} meV/atom, "
+                    f"force {float(scalars[f'{key}_force_rmse']):.4f} eV/A, "
+                    f"stress {float(scalars.get(f'{key}_stress_rmse', np.nan)):.3f} GPa (root mean square errors)",
+                    highlight=False,
+                )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return stage_main(argv, stage="fit", config=Config, run=run, description=__doc__ or "", epilogue=_summary)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
