@@ -3,16 +3,17 @@
     python benchmarks/mtp_training.py loss [--level 10] [--iterations 25] [--motep-minutes 100]
     python benchmarks/mtp_training.py frames [--level 10] [--frames 466 1500 12390] [--threads 2]
 
-`loss`: the labels of the study potential (466 frames of 50 to 52 atoms), the same start, the same loss (energy : force :
-stress 1 : 0.01 : 0.001) and no ridge for motep, ours with the default ones; printed is the loss without ridge. CPU
+`loss`: the labels of the study potential (466 frames of 50 to 52 atoms), the same start, the same loss (energy : force
+: stress 1 : 0.01 : 0.001) and no ridge for motep, ours with the default ones; printed is the loss without ridge. CPU
 seconds of the process, one core. motep's optimiser is the one that it takes by default, BFGS of scipy with its analytic
-gradient. `frames`: the labels repeated with noise (positions 0.02 A, forces alike) up to the paper's 12,390 frames; seconds
-of an iteration, and the largest memory of the process.
+gradient. `frames`: the labels repeated with noise (positions 0.02 A, forces alike) up to the paper's 12,390 frames;
+seconds of an iteration, and the largest memory of the process.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import time
@@ -81,10 +82,8 @@ def motep(start: MTPFile, frames: list[Atoms], minutes: float, goal: float) -> N
             raise OutOfTime
         return value, gradient
 
-    try:
+    with contextlib.suppress(OutOfTime):
         scipy.optimize.minimize(value_and_gradient, data.parameters, jac=True, method="BFGS")
-    except OutOfTime:
-        pass
     print(f"motep: lowest loss {best:.6g} after {time.process_time() - begin:.0f} CPU s; ours: {goal:.6g}")
 
 

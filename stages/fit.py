@@ -151,6 +151,7 @@ def _start(config: Config, labels: Labels) -> list[MTPFile]:
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Fit, or go on with an unfinished fit, unless the lake has it; its id."""
     from argyase.potentials.fit import Fit, Labels
+    from argyase.potentials.mtp_file import read_bytes
 
     if not config.seeds:
         raise ConfigError("fit.seeds: give at least one")
@@ -158,7 +159,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
     parameters["labels_sha256"] = _digest(labels)
     if config.start:
-        parameters["start_sha256"] = hashlib.sha256(Path(config.start).read_bytes()).hexdigest()
+        parameters["start_sha256"] = hashlib.sha256(read_bytes(config.start)).hexdigest()
     run_id = published(lake, "fit", parameters, (), FIT.version)
     if run_id is None:
         if config.held_out or config.held_out_trajectories:

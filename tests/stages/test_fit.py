@@ -1,0 +1,153 @@
+"""``argyase fit``: from labels to a potential that runs, interrupted and resumed."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from command import argyase
+
+from argyase.datalake.lake import Lake
+from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
+from argyase.potentials.fit import Labels, predict
+from argyase.potentials.model_card import find_potential
+from argyase.potentials.mtp import MTP
+from argyase.stages.fit import Config, run
+
+LABELS = Path(__file__).parents[2] / "campaigns" / "labels" / "LiPSCl-study-7net0.extxyz.gz"
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Every eighth labelled frame."""
+    path = tmp_path / "labels.extxyz"
+    ase.io.write(path, ase.io.read(LABELS, index="::8"))
+    return path
+
+
+def test_the_command_its_files_and_again(labels: Path, tmp_path: Path) -> None:
+    command = (
+        *(
+            "fit",
+            "--labels",
+            labels,
+            "--lake",
+            tmp_path / "lake",
+            "--level",
+            "6",
+            "--output",
+            tmp_path / "out" / "small.1",
+        ),
+        *("--group-key", "config_type", "--max-iterations", "6", "--seeds", "1", "2", "--trial-iterations", "2"),
+        *("--held-out", "0.2", "--group-weights", "extra=0.5"),
+    )
+    first = argyase(*command)
+    assert first.returncode == 0, first.stderr
+    assert "held-out  energy" in first.stderr
+    run_id = first.stdout.strip()
+    lake = Lake(tmp_path / "lake")
+    data = lake.open_run(run_id)
+    assert data["loss"].values[-1] < 0.5 * data["loss"].values[0]
+    assert int(data["frames"].sel(group="all").sum()) == 59
+    assert lake.record(run_id).scalars["iterations"] <= 8
+    assert not lake.verify(run_id)
+    assert not list(lake.file(run_id, "potential.mtp").parent.glob("restart*"))
+
+    # The three files are a potential with repulsion and grades, and its errors are those that the run states.
+    found = find_potential(str(tmp_path / "out" / "small.1.mtp"))
+    assert found.species == ("Li", "P", "S", "Cl")
+    assert set(found.repulsion) == {"Li-Li", "Li-P", "Li-S", "Li-Cl", "P-P", "P-S", "P-Cl", "S-S", "S-Cl", "Cl-Cl"}
+    assert found.active_set is not None
+    everything = Labels.of(ase.io.read(labels, index=":"), "config_type")
+    _, held_out = everything.hold_out(0.2, seed=1)
+    calculator = MTP(found.path, found.species)
+    errors = predict(calculator, held_out).errors()
+    stated = data.sel(set="held-out", group="all")
+    # The file has 17 digits: rounding of sums of 1e3 eV.
+    assert float(stated["energy_rmse"]) == pytest.approx(errors.energy_rmse, rel=1e-6)
+    assert float(stated["force_rmse"]) == pytest.approx(errors.force_rmse, rel=1e-9)
+    assert float(stated["stress_rmse"]) == pytest.approx(errors.stress_rmse, rel=1e-9)
+    assert found.card["errors"]["force_rmse_eV_per_A"]["all"][1] == pytest.approx(errors.force_rmse, rel=1e-3)
+    grades = [ActiveSet.load(found.active_set).grades(basis(calculator, a)).max() for a in everything.frames]
+    assert max(grades) < GRADE_SELECT
+
+    begin = time.monotonic()
+    again = argyase(*command)
+    assert again.stdout.strip() == run_id
+    assert "held-out  energy" in again.stderr
+    assert time.monotonic() - begin < 30
+
+
+def test_goes_on_after_a_kill(labels: Path, tmp_path: Path) -> None:
+    settings = ["--level", "8", "--max-iterations", "25", "--seeds", "1", "--tolerance", "0", "--patience", "100"]
+    command = [sys.executable, "-m", "argyase.stages._cli", "fit", "--labels", str(labels), *settings]
+    command += ["--lake", str(tmp_path / "lake"), "--progress", "none", "--threads", "1"]
+    # Not from the source tree: there the package has no compiled parts.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    kept: list[Path] = []
+    while process.poll() is None and not kept:
+        kept = list((tmp_path / "lake" / "work").glob("*/restart.best.npz"))
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert kept, "no iteration was kept"
+    with np.load(kept[0]) as state:
+        before = state["losses"]
+    assert 2 <= len(before) <= 26
+    lake = Lake(tmp_path / "lake")
+    config = Config(
+        labels=(str(labels),), level=8, max_iterations=25, seeds=(1,), tolerance=0.0, patience=100, threads=1
+    )
+    (run_id,) = run(config, lake)
+    losses = lake.open_run(run_id)["loss"].values
+    assert len(losses) == 26
+    np.testing.assert_array_equal(losses[: len(before)], before)
+    # As if nothing had happened: to rounding of the sums.
+    (unbroken,) = run(config, Lake(tmp_path / "other"))
+    assert unbroken == run_id
+    np.testing.assert_allclose(Lake(tmp_path / "other").open_run(run_id)["loss"].values, losses, rtol=1e-6)
+
+
+def test_from_a_lower_level(labels: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    base = {"labels": (str(labels),), "max_iterations": 4, "seeds": (1,), "held_out": 0.0}
+    (low,) = run(Config(**base, level=4, output=str(tmp_path / "low")), lake)
+    (high,) = run(Config(**base, level=8, start=str(tmp_path / "low.mtp")), lake)
+    low_losses, high_losses = (lake.open_run(name)["loss"].values for name in (low, high))
+    # The same potential, its linear coefficients solved again with more functions.
+    assert high_losses[0] <= low_losses[-1] * (1 + 1e-6)
+    assert high_losses[-1] < high_losses[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "code"),
+    [
+        (["--labels", "none.xyz"], "fit.labels = none.xyz: no such file", 2),
+        (["--level", "7"], "level = 7: need an even number from 2 to 28", 2),
+        (["--group-weights", "melt"], "'melt': expected a group and a weight >= 0", 2),
+        (["--species", "Li", "S"], "the potential knows ['Li', 'S']", 2),
+        (["--held-out-trajectories", "t9"], "no trajectory 't9'", 2),
+        (["--start", "none.mtp"], "none.mtp: cannot be read", 3),
+        (["--trajectory-key", "config_type", "--held-out", "0.001"], "whole trajectories are held out", 2),
+    ],
+)
+def test_wrong_requests(change: list[str], said: str, code: int, labels: Path, tmp_path: Path) -> None:
+    command = ["fit", "--labels", labels, "--lake", tmp_path / "lake", "--level", "2", *change]
+    done = argyase(*command, cwd=tmp_path) if change[0] != "--labels" else argyase(*command[:1], *change, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in " ".join(done.stderr.split())
+
+
+def test_labels_without_forces(tmp_path: Path) -> None:
+    frames = [a.copy() for a in ase.io.read(LABELS, index=":2")]
+    with gzip.open(tmp_path / "plain.extxyz.gz", "wt") as file:
+        ase.io.write(file, frames, format="extxyz")
+    done = argyase("fit", "--labels", tmp_path / "plain.extxyz.gz", "--lake", tmp_path / "lake")
+    assert done.returncode == 4
+    assert "frame 0 of the labels has no energy" in done.stderr
