@@ -194,6 +194,50 @@ _ERRORS = {
     for kind, words in (("mae", "mean absolute error"), ("rmse", "root mean square error"))
 }
 
+# Frames of any sizes: their atoms one after the other.
+_FRAMES = {
+    "positions": Variable(("atom", "xyz"), "angstrom", "position, frame by frame"),
+    "cell": Variable(("frame", "cell_vector", "xyz"), "angstrom", "cell vectors, one a row; zero for a molecule"),
+    "atoms": Variable(("frame",), "1", "number of atoms of the frame", "int64"),
+    "group": Variable(("frame",), "1", "group of the frame: of a phase, or a way of sampling", "str"),
+    "trajectory": Variable(("frame",), "1", "trajectory that the frame is of", "str"),
+    "parent": Variable(("frame",), "1", "run or file that the frame is from", "str"),
+    "parent_frame": Variable(("frame",), "1", "number of the frame in there", "int64"),
+}
+_FRAME_COORDS = {"species": Variable(("atom",), "1", "chemical symbol", "str"), **_XYZ}
+
+SAMPLE = Schema(
+    "sample",
+    1,
+    {
+        **_FRAMES,
+        "temperature": Variable(("frame",), "K", "kinetic temperature (NaN without dynamics)"),
+        "sample_energy": Variable(("frame",), "eV", "energy by the calculator that sampled (NaN without one)"),
+    },
+    _FRAME_COORDS,
+)
+
+SELECT = Schema(
+    "select",
+    1,
+    {**_FRAMES, "grade": Variable(("frame",), "1", "largest extrapolation grade of an atom")},
+    _FRAME_COORDS,
+)
+
+LABEL = Schema(
+    "label",
+    1,
+    {
+        **_FRAMES,
+        "energy": Variable(("frame",), "eV", "energy of the cell"),
+        "forces": Variable(("atom", "xyz"), "eV angstrom-1", "force, frame by frame"),
+        "stress": Variable(
+            ("frame", "voigt"), "eV angstrom-3", "stress, positive in tension (NaN where the calculator gives none)"
+        ),
+    },
+    {**_FRAME_COORDS, "voigt": Variable(("voigt",), "1", "component of a tensor", "str")},
+)
+
 FIT = Schema(
     "fit",
     1,
@@ -224,5 +268,5 @@ FIT = Schema(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    s.name: s for s in (STRUCTURE, TRAJECTORY, MD, INGEST, MSD, CONDUCTIVITY, VANHOVE, HOPS, FIT)
+    s.name: s for s in (STRUCTURE, TRAJECTORY, MD, INGEST, MSD, CONDUCTIVITY, VANHOVE, HOPS, SAMPLE, SELECT, LABEL, FIT)
 }

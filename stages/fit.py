@@ -22,11 +22,10 @@ from argyase.datalake.lake import Attempt, Lake
 from argyase.errors import ConfigError, PotentialFileError
 from argyase.schemas import FIT
 from argyase.stages._config import setting
+from argyase.stages._frames import frames_of
 from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main, stop_requested
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from argyase.potentials.fit import Fit, FitSettings, FitState, Labels
     from argyase.potentials.mtp_file import MTPFile
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 class Config:
     """What to fit to what, and how."""
 
-    labels: tuple[str, ...] = setting(help="labelled frames: files that ASE reads, with energy, forces and stress")
+    labels: tuple[str, ...] = setting(help="labelled frames: runs of stage label, or files that ASE reads")
     species: tuple[str, ...] = setting(("Li", "P", "S", "Cl"), help="symbols, in the order of the potential")
     level: int = setting(10, help="level of the potential, an even number from 2 to 28")
     start: str = setting("", help="potential (.mtp) to go on from; one of a lower level is raised to this one")
@@ -104,21 +103,6 @@ def _group_weights(texts: Sequence[str]) -> dict[str, float]:
     return weights
 
 
-def _read(config: Config) -> list[Atoms]:
-    """All labelled frames."""
-    import ase.io
-
-    frames: list[Atoms] = []
-    for name in config.labels:
-        try:
-            frames += ase.io.read(name, index=":")
-        except FileNotFoundError:
-            raise ConfigError(f"fit.labels = {name}: no such file") from None
-        except Exception as error:  # ASE's readers raise anything
-            raise ConfigError(f"fit.labels = {name}: ASE cannot read it: {error}") from error
-    return frames
-
-
 def _digest(labels: Labels) -> str:
     """Hash of everything in the labels that the fit depends on."""
     h = hashlib.sha256()
@@ -155,12 +139,13 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     if not config.seeds:
         raise ConfigError("fit.seeds: give at least one")
-    labels = Labels.of(_read(config), config.group_key, config.trajectory_key)
+    frames, parents = frames_of(lake, config.labels)
+    labels = Labels.of(frames, config.group_key, config.trajectory_key)
     parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
     parameters["labels_sha256"] = _digest(labels)
     if config.start:
         parameters["start_sha256"] = hashlib.sha256(read_bytes(config.start)).hexdigest()
-    run_id = published(lake, "fit", parameters, (), FIT.version)
+    run_id = published(lake, "fit", parameters, parents, FIT.version)
     if run_id is None:
         if config.held_out or config.held_out_trajectories:
             training, held_out = labels.hold_out(config.held_out, config.held_out_seed, config.held_out_trajectories)
@@ -168,7 +153,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             training, held_out = labels, labels.take([])
         starts = _start(config, labels)
         problem = Fit(starts[0], config.species, training, _settings(config), held_out)
-        with lake.begin("fit", parameters, schema=FIT, provenance=collect_provenance(config)) as attempt:
+        with lake.begin("fit", parameters, parents, FIT, collect_provenance(config)) as attempt:
             state = _train(problem, starts, config, attempt, report)
             dataset = _results(state, config, attempt.path, training, held_out)
             run_id = attempt.publish(dataset, _scalars(dataset, state))

@@ -15,7 +15,7 @@ import xarray as xr
 from argyase.datalake.lake import Attempt, Lake, RunRecord
 from argyase.datalake.trajectory import TrajectoryWriter
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
-from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.errors import ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import MD
@@ -67,14 +67,6 @@ CHECKPOINT_SECONDS = 20.0
 _NOT_PHYSICS = ("structure", "species", "potential", "threads")
 
 
-def _structure(config: Config, lake: Lake) -> str:
-    if config.structure in lake:
-        return lake.record(config.structure).id
-    if Path(config.structure).exists():
-        return structures.run(structures.Config(source=config.structure), lake)[0]
-    raise ConfigError(f"md.structure = {config.structure!r}: neither a run of the lake nor a file")
-
-
 def _repulsion(config: Config, potential: Potential) -> dict[str, tuple[float, float]]:
     return potential.repulsion if config.repulsion == "card" else {}
 
@@ -102,14 +94,14 @@ def parameters(config: Config, lake: Lake, structure: str, potential: Potential)
 
 def find(config: Config, lake: Lake) -> str | None:
     """Id of the run in the lake, None if it is still to do."""
-    structure = _structure(config, lake)
+    structure = structures.find(config.structure, lake)
     potential = find_potential(config.potential, config.species)
     return published(lake, "md", parameters(config, lake, structure, potential), [structure], MD.version)
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Run the molecular dynamics, or what is left of it, unless the lake has it; return its id."""
-    structure = _structure(config, lake)
+    structure = structures.find(config.structure, lake)
     potential = find_potential(config.potential, config.species)
     params = parameters(config, lake, structure, potential)
     if run_id := published(lake, "md", params, [structure], MD.version):

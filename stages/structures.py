@@ -111,6 +111,21 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     return [lake.publish("structures", parameters, dataset, schema=STRUCTURE, provenance=provenance)]
 
 
+def find(structure: str, lake: Lake) -> str:
+    """Id of a structure, given by an id of the lake or as a file, which is then taken into the lake.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    if structure in lake:
+        return lake.record(structure).id
+    if Path(structure).exists():
+        return run(Config(source=structure), lake)[0]
+    raise ConfigError(f"structure = {structure!r}: neither a run of the lake nor a file")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
     return stage_main(argv, stage="structures", config=Config, run=run, description=__doc__ or "")

@@ -128,7 +128,7 @@ def test_from_a_lower_level(labels: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said", "code"),
     [
-        (["--labels", "none.xyz"], "fit.labels = none.xyz: no such file", 2),
+        (["--labels", "none.xyz"], "neither a run of the lake nor a file", 2),
         (["--level", "7"], "level = 7: need an even number from 2 to 28", 2),
         (["--group-weights", "melt"], "'melt': expected a group and a weight >= 0", 2),
         (["--species", "Li", "S"], "the potential knows ['Li', 'S']", 2),

@@ -1,0 +1,110 @@
+"""Small results that are computed once ever, by whichever process comes first; kept by the hash of what they are of.
+
+``lake/store/<name>/<key[:2]>/<key>.npz`` appears by one rename; ``<key>.failed`` holds the reason of a failure. A
+process that computes holds a lock on ``<key>.lock``, which the system lets go when the process dies, however it dies.
+(On network file systems without locks two machines may compute the same result; both are right, and one is kept.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from argyase.datalake.errors import CorruptRunError, DatalakeError
+
+
+class Store:
+    """Results of one kind.
+
+    Parameters
+    ----------
+    lake
+        Folder of the lake.
+    name
+        Of the kind: results of another program, or with other settings, are another kind.
+    """
+
+    def __init__(self, lake: Path, name: str) -> None:
+        self._folder = lake / "store" / name
+
+    def _file(self, key: str, suffix: str) -> Path:
+        return self._folder / key[:2] / f"{key}{suffix}"
+
+    def get(self, key: str) -> dict[str, NDArray[Any]] | None:
+        """The arrays of a result; None if there is none.
+
+        Raises
+        ------
+        CorruptRunError
+            If the file is damaged.
+        """
+        path = self._file(key, ".npz")
+        try:
+            with np.load(path) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # numpy and zipfile raise anything
+            raise CorruptRunError(f"{path}: damaged ({error}); remove it, and it is computed again") from error
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a result."""
+        return self._file(str(key), ".npz").is_file()
+
+    def failure(self, key: str) -> str | None:
+        """Why the computation failed when it was tried last; None if it was not, or did not."""
+        try:
+            return self._file(key, ".failed").read_text()
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Claim the computation of a result: False if another process is at it."""
+        path = self._file(key, ".lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise DatalakeError(f"{path}: cannot be made: {error.strerror}; is the lake read-only?") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(handle)
+
+    def put(self, key: str, arrays: Mapping[str, Any]) -> None:
+        """Keep a result; it is whole or absent, whatever happens."""
+        path = self._file(key, ".npz")
+        new = path.with_name(f".{key}.{os.getpid()}.npz")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new.open("wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        except OSError as error:
+            raise DatalakeError(f"{path}: cannot be written: {error.strerror}") from None
+        self._file(key, ".failed").unlink(missing_ok=True)
+        self._file(key, ".lock").unlink(missing_ok=True)
+
+    def fail(self, key: str, reason: str) -> None:
+        """Keep the reason of a failure."""
+        path = self._file(key, ".failed")
+        new = path.with_name(f".{key}.{os.getpid()}.failed")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(reason)
+        os.replace(new, path)
+        self._file(key, ".lock").unlink(missing_ok=True)

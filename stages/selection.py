@@ -1,0 +1,136 @@
+"""Stage ``select``: of the frames of many runs, those that a potential has yet to learn.
+
+(Not select.py: a script in this folder would take it for the module of that name in the standard library.)
+
+An atom with an extrapolation grade above --grade-select is new to the potential. Of all such frames, MaxVol over the
+rows of their atoms and of the potential's active set keeps the few that span the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from argyase.datalake.lake import Lake
+from argyase.errors import ConfigError
+from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
+from argyase.potentials.model_card import find_potential
+from argyase.schemas import SELECT
+from argyase.stages._config import setting
+from argyase.stages._frames import frame_key, frames_of, pack
+from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where to look, and for whom."""
+
+    frames: tuple[str, ...] = setting(help="runs of the lake (sample, md, failed md), or files that ASE reads")
+    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp file")
+    species: tuple[str, ...] = setting((), help="symbols of the potential's species, when it has no model card")
+    stride: int = setting(1, help="of a trajectory, look at every so-manieth frame")
+    grade_select: float = setting(GRADE_SELECT, help="frames with a grade above this are candidates")
+    grade_break: float = setting(
+        GRADE_BREAK, help="of each trajectory, only the first frame above this: what follows is no longer physical"
+    )
+    nearest: float = setting(0.5, help="leave frames out with two atoms nearer than this", unit="A")
+    most: int = setting(100, help="frames at most, those with the largest grades first")
+
+
+def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
+    """Select, unless the lake has it; the id of the run, none if there is nothing to learn.
+
+    Raises
+    ------
+    ConfigError
+        If the potential has no active set.
+    """
+    from argyase.potentials.active import ActiveSet, basis, maxvol
+    from argyase.potentials.mtp import MTP
+
+    potential = find_potential(config.potential, config.species)
+    if potential.active_set is None:
+        raise ConfigError(
+            f"select.potential = {config.potential}: has no active set; make it from its labels with: argyase domain"
+        )
+    if not 1 <= config.grade_select <= config.grade_break or config.most < 1:
+        raise ConfigError(
+            f"select: grade_select = {config.grade_select:g}, grade_break = {config.grade_break:g}, "
+            f"most = {config.most}: need 1 <= grade_select <= grade_break, and at least one frame"
+        )
+    active = ActiveSet.load(potential.active_set)
+    calculator = MTP(potential.path, potential.species)
+    frames, parents = frames_of(lake, config.frames, config.stride)
+
+    candidates: list[tuple[Atoms, Any, float]] = []
+    lost: set[str] = set()  # trajectories that are beyond the break
+    largest = 0.0
+    for n, atoms in enumerate(frames):
+        report(n, len(frames))
+        trajectory = str(atoms.info.get("trajectory", n))
+        if trajectory in lost or _nearest(atoms) < config.nearest:
+            continue
+        rows = basis(calculator, atoms)
+        grade = float(active.grades(rows).max())
+        largest = max(largest, grade)
+        if grade > config.grade_break:
+            lost.add(trajectory)
+        if grade > config.grade_select:
+            candidates.append((atoms, rows, grade))
+    report(len(frames), len(frames))
+    console.print(
+        f"{len(frames)} frames, largest grade {largest:.3g}; {len(candidates)} above {config.grade_select:g}",
+        highlight=False,
+    )
+    if not candidates:
+        return []
+    matrix = np.concatenate([active.rows, *(rows for _, rows, _ in candidates)])
+    of_row = np.repeat(np.arange(len(candidates)), [len(rows) for _, rows, _ in candidates])
+    chosen = maxvol(matrix).chosen - len(active.rows)
+    numbers = sorted({int(of_row[k]) for k in chosen if k >= 0}, key=lambda k: -candidates[k][2])[: config.most]
+    numbers.sort()
+    picked = [candidates[k][0] for k in numbers]
+    parameters = {
+        "potential": potential.name,
+        "potential_sha256": potential.sha256,
+        "active_set_sha256": hashlib.sha256(potential.active_set.read_bytes()).hexdigest(),
+        "frames_sha256": hashlib.sha256("".join(map(frame_key, picked)).encode()).hexdigest(),
+        "grade_select": config.grade_select,
+        "grade_break": config.grade_break,
+    }
+    if run_id := published(lake, "select", parameters, parents, SELECT.version):
+        return [run_id]
+    dataset = pack(SELECT, picked, grade=[candidates[k][2] for k in numbers])
+    scalars = {"frames": len(picked), "candidates": len(candidates), "max_grade": largest}
+    return [
+        lake.publish(
+            "select",
+            parameters,
+            dataset,
+            inputs=parents,
+            schema=SELECT,
+            provenance=collect_provenance(config),
+            scalars=scalars,
+        )
+    ]
+
+
+def _nearest(atoms: Atoms) -> float:
+    from matscipy.neighbours import neighbour_list
+
+    distances = neighbour_list("d", atoms, 2.0)
+    return float(distances.min(initial=np.inf))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the stage."""
+    return stage_main(argv, stage="select", config=Config, run=run, description=__doc__ or "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

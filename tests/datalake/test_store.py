@@ -1,0 +1,88 @@
+"""Small results that are computed once ever."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from argyase.datalake.errors import CorruptRunError
+from argyase.datalake.store import Store
+
+KEY = "ab" * 32
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), arrays(float, st.tuples(st.integers(0, 3), st.integers(0, 3))), min_size=1)
+)
+@settings(max_examples=20, deadline=None)
+def test_what_is_put_is_got(tmp_path_factory: pytest.TempPathFactory, values: dict[str, np.ndarray]) -> None:
+    store = Store(tmp_path_factory.mktemp("lake"), "x")
+    assert KEY not in store
+    assert store.get(KEY) is None
+    store.put(KEY, values)
+    assert KEY in store
+    found = store.get(KEY)
+    assert found is not None
+    assert set(found) == set(values)
+    for name, array in values.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_failures_are_kept_until_it_works(tmp_path: Path) -> None:
+    store = Store(tmp_path, "x")
+    assert store.failure(KEY) is None
+    store.fail(KEY, "not converged")
+    assert store.failure(KEY) == "not converged"
+    store.put(KEY, {"a": 1.0})
+    assert store.failure(KEY) is None
+
+
+def test_one_claims(tmp_path: Path) -> None:
+    store = Store(tmp_path, "x")
+    with store.claim(KEY) as first, store.claim(KEY) as second, store.claim("cd" * 32) as other:
+        assert (first, second, other) == (True, False, True)
+    with store.claim(KEY) as again:
+        assert again
+
+
+def test_the_claim_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom argyase.datalake.store import Store\n"
+        f"with Store(Path(sys.argv[1]), 'x').claim('{KEY}') as ours:\n"
+        "    print(ours, flush=True)\n    time.sleep(60)\n"
+    )
+    # Not from the source tree: there the package has no compiled parts.
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd="/"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "True"
+    store = Store(tmp_path, "x")
+    with store.claim(KEY) as ours:
+        assert not ours
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 10
+    ours = False
+    while not ours and time.monotonic() < deadline:
+        with store.claim(KEY) as ours:
+            pass
+    assert ours
+
+
+def test_a_damaged_result_is_reported(tmp_path: Path) -> None:
+    store = Store(tmp_path, "x")
+    store.put(KEY, {"a": np.arange(100.0)})
+    (path,) = tmp_path.rglob("*.npz")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CorruptRunError, match=f"{KEY}.npz: damaged"):
+        store.get(KEY)

@@ -1,0 +1,348 @@
+"""sample, select, label and learn: frames that are new to a potential, labelled once ever."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from command import argyase
+
+from argyase.calculators import calculator
+from argyase.datalake.lake import Lake
+from argyase.errors import CalculatorError
+from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
+from argyase.potentials.model_card import find_potential
+from argyase.potentials.mtp import MTP
+from argyase.stages import label, learn, md, sample, selection, structures
+from argyase.stages._frames import frame_key, frames_of
+
+STUDY = ("potential=LiPSCl-study",)
+BY_STUDY = {"calculator": "mtp", "settings": STUDY}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture
+def cell(lake: Lake) -> str:
+    return structures.run(structures.Config(inversion=0.5, a=10.0), lake)[0]
+
+
+def info(lake: Lake, run_id: str) -> list[Atoms]:
+    return frames_of(lake, [run_id])[0]
+
+
+# ---- sample ----
+
+
+def test_dynamics_is_sampled_once(lake: Lake, cell: str) -> None:
+    config = sample.Config(cell, temperature_K=600.0, strain=0.01, equilibrate_ps=0.4, produce_ps=0.6, **BY_STUDY)
+    (run_id,) = sample.run(config, lake)
+    frames = info(lake, run_id)
+    assert len(frames) == 6
+    assert {a.info["group"] for a in frames} == {"md"}
+    assert {a.info["trajectory"] for a in frames} == {run_id}
+    assert {a.info["parent"] for a in frames} == {run_id}
+    np.testing.assert_allclose(frames[0].cell.lengths(), 10.1)
+    data = lake.open_run(run_id)
+    # The energies are those of the frames, which are kept in double precision: rounding of some 1e2 eV.
+    engine = calculator("mtp", potential="LiPSCl-study")
+    for atoms, energy in zip(frames, data["sample_energy"].values, strict=True):
+        atoms.calc = engine
+        assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-9)
+    assert lake.record(run_id).inputs == [cell]
+    begin = time.monotonic()
+    assert sample.run(config, lake) == [run_id]
+    assert time.monotonic() - begin < 1.0
+    assert sample.run(replace(config, seed=2), lake) != [run_id]
+
+
+def test_a_melt_that_leaves_the_domain_keeps_its_last_frame(lake: Lake, cell: str) -> None:
+    # The study potential was never in a melt.
+    (run_id,) = sample.run(sample.Config(cell, kind="melt_quench", **BY_STUDY), lake)
+    ended = str(lake.record(run_id).scalars["ended"])
+    assert ended.startswith("after step")
+    frames = info(lake, run_id)
+    assert len(frames) == 1
+    potential = find_potential("LiPSCl-study")
+    assert potential.active_set is not None
+    grade = ActiveSet.load(potential.active_set).grades(basis(MTP(potential.path, potential.species), frames[0])).max()
+    assert grade > 10 or "temperature" in ended
+
+
+def test_rattled_and_squeezed(lake: Lake, cell: str) -> None:
+    (rattled,) = sample.run(sample.Config(cell, kind="rattle", count=40, displacement=0.1, cell_strain=0.0), lake)
+    ideal = info(lake, cell)[0].positions
+    shifts = np.array([a.positions for a in info(lake, rattled)]) - ideal
+    # 6240 numbers: their standard deviation is known to 1 %.
+    assert shifts.std() == pytest.approx(0.1, rel=0.05)
+    (squeezed,) = sample.run(sample.Config(cell, kind="squeeze", count=3, nearest=0.5), lake)
+    frames = info(lake, squeezed)
+    assert len(frames) == 10 * 3  # pairs of four species
+    for atoms in frames:
+        moved = np.flatnonzero(np.abs(atoms.positions - ideal).max(axis=1) > 1e-9)
+        assert len(moved) == 2
+        now = atoms.get_distance(*moved, mic=True)
+        before = info(lake, cell)[0].get_distance(*moved, mic=True)
+        assert min(abs(now / before - f) for f in (5 / 6, 4 / 6, 1 / 2)) < 1e-9
+
+
+def test_wrong_samples(tmp_path: Path) -> None:
+    for arguments, code, said in (
+        (["--structure", "none"], 2, "neither a run of the lake nor a file"),
+        (["--structure", "none", "--settings", "checkpoint"], 2, "neither"),
+    ):
+        done = argyase("sample", *arguments, "--lake", tmp_path / "lake")
+        assert done.returncode == code
+        assert said in " ".join(done.stderr.split())
+
+
+# ---- label ----
+
+
+class Counting(Calculator):
+    """Springs to the origin, slow on demand; counts its calls in a file; fails for an atom beyond 90 A."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, log: str, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.log, self.seconds = log, seconds
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        time.sleep(self.seconds)
+        with Path(self.log).open("a") as file:
+            file.write(f"{frame_key(atoms)}\n")
+        x = atoms.positions
+        if np.abs(x).max() > 90 and not Path(self.log + ".mended").exists():
+            raise ValueError("did not converge")
+        self.results = {"energy": 0.5 * float((x**2).sum()), "forces": -x, "stress": np.arange(6.0)}
+
+
+def frames_file(tmp_path: Path, count: int, far: int = -1) -> Path:
+    rng = np.random.default_rng(0)
+    frames = [Atoms("Li2S", rng.uniform(0, 5, (3, 3)), cell=[9, 9, 9], pbc=True) for _ in range(count)]
+    if far >= 0:
+        frames[far].positions[0] += 100
+    path = tmp_path / f"frames-{count}.extxyz"
+    ase.io.write(path, frames)
+    return path
+
+
+def counting(tmp_path: Path, seconds: float = 0.0) -> dict[str, object]:
+    settings = (f"log={tmp_path / 'calls'}", f"seconds={seconds}")
+    return {"calculator": "test_learning:Counting", "settings": settings}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This file, by its name, here and in the processes that are started."""
+    folder = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, str(Path(__file__).parents[1])]))
+
+
+def calls(tmp_path: Path) -> list[str]:
+    return (tmp_path / "calls").read_text().split()
+
+
+def test_each_frame_is_labelled_once_ever(lake: Lake, tmp_path: Path) -> None:
+    some, more = frames_file(tmp_path, 4), frames_file(tmp_path, 7)
+    (first,) = label.run(label.Config((str(some),), **counting(tmp_path)), lake)
+    assert len(calls(tmp_path)) == 4
+    (second,) = label.run(label.Config((str(some), str(more)), jobs=2, **counting(tmp_path)), lake)
+    # The first four of the second file are those of the first; three are new.
+    assert len(calls(tmp_path)) == len(set(calls(tmp_path))) == 7
+    assert label.run(label.Config((str(some),), **counting(tmp_path)), lake) == [first]
+    frames = label.read_frames(lake, [second])
+    assert len(frames) == 7
+    for atoms in frames:
+        np.testing.assert_array_equal(atoms.get_forces(), -atoms.positions)
+        assert atoms.get_potential_energy() == pytest.approx(0.5 * (atoms.positions**2).sum(), rel=1e-14)
+        np.testing.assert_array_equal(atoms.get_stress(), np.arange(6.0))
+
+
+def test_failures_are_told_kept_and_tried_again(lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = frames_file(tmp_path, 3, far=1)
+    config = label.Config((str(path),), **counting(tmp_path))
+    (partial,) = label.run(config, lake)
+    assert len(label.read_frames(lake, [partial])) == 2
+    assert lake.record(partial).scalars["failed"] == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"not labelled: {path.name} frame 1: ValueError: did not converge" in said
+    assert "try them again with --retry-failed" in said
+    label.run(config, lake)
+    assert len(calls(tmp_path)) == 3
+    (tmp_path / "calls.mended").touch()
+    (whole,) = label.run(replace(config, retry_failed=True), lake)
+    assert len(calls(tmp_path)) == 4
+    assert len(label.read_frames(lake, [whole])) == 3
+    only = frames_file(tmp_path, 1, far=0)
+    (tmp_path / "calls.mended").unlink()
+    with pytest.raises(CalculatorError, match=r"none of 1 frames could be labelled .* did not converge"):
+        label.run(replace(config, frames=(str(only),)), lake)
+
+
+def test_two_at_once_and_a_kill(lake: Lake, tmp_path: Path) -> None:
+    path = frames_file(tmp_path, 10)
+    settings = [f"log={tmp_path / 'calls'}", "seconds=0.2"]
+    command = [sys.executable, "-m", "argyase.stages._cli", "label", "--frames", str(path), "--lake", str(lake.path)]
+    command += ["--calculator", "test_learning:Counting", "--settings", *settings]
+    # Not from the source tree: there the package has no compiled parts.
+    processes = [subprocess.Popen(command, cwd="/", stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    while not (tmp_path / "calls").exists():
+        time.sleep(0.02)
+    os.kill(processes[0].pid, signal.SIGKILL)
+    ids = [process.communicate()[0].strip() for process in processes]
+    assert ids[0] == ""
+    assert ids[1] == ids[2] != ""
+    # At most the frame that the killed one was at is computed twice.
+    assert len(set(calls(tmp_path))) == 10
+    assert len(calls(tmp_path)) <= 11
+    assert len(label.read_frames(lake, [ids[1]])) == 10
+
+
+def test_export_is_read_again(lake: Lake, tmp_path: Path, cell: str) -> None:
+    (sampled,) = sample.run(sample.Config(cell, kind="rattle", count=3), lake)
+    file = tmp_path / "out.extxyz.gz"
+    (run_id,) = label.run(label.Config((sampled,), export=str(file), **BY_STUDY), lake)
+    own, again = label.read_frames(lake, [run_id]), ase.io.read(file, index=":")
+    for a, b in zip(own, again, strict=True):
+        assert (a.info["group"], a.info["trajectory"]) == (b.info["group"], b.info["trajectory"]) == ("rattle", sampled)
+        # Eight digits in the file.
+        np.testing.assert_allclose(b.get_forces(), a.get_forces(), atol=1e-7)
+        np.testing.assert_allclose(b.get_stress(), a.get_stress(), atol=1e-7)
+
+
+# ---- select ----
+
+
+def test_what_is_new_is_selected(lake: Lake, cell: str) -> None:
+    (known,) = sample.run(
+        sample.Config(cell, temperature_K=300.0, equilibrate_ps=0.2, produce_ps=0.5, **BY_STUDY), lake
+    )
+    (new,) = sample.run(sample.Config(cell, kind="rattle", count=6, displacement=0.4), lake)
+    assert selection.run(selection.Config((known,)), lake) == []
+    (run_id,) = selection.run(selection.Config((known, new), grade_break=1e9), lake)
+    data = lake.open_run(run_id)
+    frames = info(lake, run_id)
+    assert {a.info["parent"] for a in frames} == {new}
+    assert lake.record(run_id).inputs == [known, new]
+    assert data["grade"].values.min() > GRADE_SELECT
+    # With them in the active set, no atom of a candidate is far from it.
+    potential = find_potential("LiPSCl-study")
+    assert potential.active_set is not None
+    engine = MTP(potential.path, potential.species)
+    old = ActiveSet.load(potential.active_set)
+    rows = [basis(engine, a) for a in [*frames, *info(lake, new)]]
+    from argyase.potentials.active import maxvol
+
+    larger = maxvol(np.concatenate([old.rows, *rows[: len(frames)]]))
+    coefficients = np.linalg.solve(larger.rows.T, np.concatenate(rows).T)
+    assert np.abs(coefficients).max() < GRADE_SELECT
+    (few,) = selection.run(selection.Config((new,), grade_break=1e9, most=2), lake)
+    assert len(info(lake, few)) == 2
+    # Of a trajectory that left the domain, the first frame beyond counts.
+    (first,) = selection.run(selection.Config((new,)), lake)
+    assert len(info(lake, first)) == 1
+
+
+def test_frames_before_lost_atoms_are_candidates(lake: Lake, cell: str) -> None:
+    config = md.Config(
+        cell,
+        temperature_K=4000.0,
+        sample_ps=0.02,
+        grade_every=0,
+        max_temperature_factor=10.0,
+        segments=(md.Segment("produce", "nvt", duration_ps=20.0),),
+    )
+    with pytest.raises(Exception, match="are in the lake as run"):
+        md.run(config, lake)
+    (failed,) = [r.id for r in lake.search("md-failed")]
+    (run_id,) = selection.run(selection.Config((failed,)), lake)
+    frames = info(lake, run_id)
+    assert len(frames) >= 1
+    assert {a.info["trajectory"] for a in frames} == {failed}
+
+
+# ---- learn ----
+
+CAMPAIGN = """
+[learn]
+output = "{output}"
+rounds = 2
+temperature_K = [900.0]
+strain = [0.0]
+melt_quench = false
+jobs = {jobs}
+[[structures]]
+inversion = 0.5
+a = 10.0
+[sample]
+count = 2
+displacement = 0.02
+cell_strain = 0.002
+nearest = 0.98
+equilibrate_ps = 0.1
+produce_ps = 0.3
+[label]
+calculator = "mtp"
+settings = ["potential=LiPSCl-study"]
+[fit]
+level = 6
+max_iterations = 5
+seeds = [1]
+held_out = 0.0
+"""
+
+
+def test_the_loop_learns_and_goes_on(lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "learn.toml"
+    file.write_text(CAMPAIGN.format(output=tmp_path / "own", jobs=2))
+    done = argyase("learn", file, "--lake", lake.path)
+    assert done.returncode == 0, done.stderr
+    fits = done.stdout.split()
+    assert len(fits) >= 2  # crystals nearly at rest do not teach dynamics at 900 K
+    counts = [int(lake.open_run(f)["frames"].sel(group="all").sum()) for f in fits]
+    assert counts == sorted(set(counts))
+    assert find_potential(str(tmp_path / f"own-{len(fits) - 1}.mtp")).active_set is not None
+    # All parents are there, down to the structure.
+    (label_run,) = lake.record(fits[0]).inputs
+    assert lake.record(lake.record(label_run).inputs[0]).stage == "sample"
+    begin = time.monotonic()
+    again = argyase("learn", file, "--lake", lake.path)
+    assert again.stdout.split() == fits
+    assert time.monotonic() - begin < 60
+
+
+def test_wrong_campaigns(tmp_path: Path) -> None:
+    file = tmp_path / "learn.toml"
+    for text, said in (
+        ("[lern]\n", "unknown table [lern]"),
+        ('[learn]\noutput = "x"\n', "give the structures as [[structures]] tables"),
+        (CAMPAIGN.format(output="x", jobs=1).replace("rounds", "round"), "did you mean 'rounds'"),
+    ):
+        file.write_text(text)
+        done = argyase("learn", file, "--lake", tmp_path / "lake")
+        assert done.returncode == 2
+        assert said in " ".join(done.stderr.split())
+
+
+def test_the_campaign_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "learn.toml"
+    file.write_text(CAMPAIGN.format(output="x", jobs=1))
+    found = learn.read(str(file))
+    assert found.fit.level == 6
+    assert found.sample.count == 2
+    assert found.structures[0].inversion == 0.5
