@@ -13,7 +13,7 @@ from ase import Atoms
 from argyase.datalake.lake import Lake
 from argyase.dynamics.ase_md import Ramp
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
-from argyase.potentials.active import GRADE_BREAK
+from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.schemas import SAMPLE
 from argyase.stages import structures
 from argyase.stages._config import setting
@@ -59,7 +59,10 @@ class Config:
     displacement: float = setting(0.1, help="standard deviation of a coordinate in rattle", unit="A")
     cell_strain: float = setting(0.02, help="standard deviation of a component of the strain in rattle")
     nearest: float = setting(0.45, help="squeeze: smallest distance, as a fraction of that at rest")
-    grade_break: float = setting(GRADE_BREAK, help="end at an atom with a larger extrapolation grade, if there is one")
+    grade_select: float = setting(
+        GRADE_SELECT, help="keep frames with a larger extrapolation grade, whenever they come"
+    )
+    grade_break: float = setting(GRADE_BREAK, help="end at an atom with a larger one")
     group: str = setting("", help="group of the frames (default: kind)")
     seed: int = setting(1, help="seed of velocities and displacements")
 
@@ -121,7 +124,14 @@ def _dynamics(atoms: Atoms, config: Config, report: Report) -> tuple[list[Atoms]
     from argyase.calculators import calculator
     from argyase.dynamics import ase_md
 
-    settings = ase_md.AseSettings(ramps(config), config.timestep_fs, config.sample_ps, seed=config.seed)
+    settings = ase_md.AseSettings(
+        ramps(config),
+        config.timestep_fs,
+        config.sample_ps,
+        seed=config.seed,
+        grade_select=config.grade_select,
+        grade_break=config.grade_break,
+    )
     engine = calculator(config.calculator, **parse_settings(config.settings, "sample.settings"))
     kept: list[Atoms] = []
     last: ase_md.Frame | None = None
@@ -137,19 +147,14 @@ def _dynamics(atoms: Atoms, config: Config, report: Report) -> tuple[list[Atoms]
         with stop_requested() as stop:
             for frame in ase_md.run(atoms, engine, settings):
                 last = frame
-                if frame.produced:
+                if frame.produced or frame.grade > config.grade_select:
                     keep(frame)
                 report(frame.step, settings.total_steps)
                 if stop.is_set():
                     raise KeyboardInterrupt
-                if frame.grade > config.grade_break:
-                    raise ExtrapolationError(
-                        f"after step {frame.step}: an atom with extrapolation grade {frame.grade:.3g}, above "
-                        f"{config.grade_break:g}"
-                    )
     except (SimulationError, ExtrapolationError) as error:
         ended = str(error)
-        if last is not None and not last.produced:
+        if last is not None and not kept:
             keep(last)
     return kept, ended
 

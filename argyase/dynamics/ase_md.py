@@ -16,7 +16,7 @@ from ase.md.verlet import VelocityVerlet
 
 from argyase.dynamics.lammps_md import Frame
 from argyase.dynamics.protocols import Ensemble
-from argyase.errors import ConfigError, SimulationError
+from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.units import EV_PER_A3_TO_GPA
 
 
@@ -45,6 +45,10 @@ class Ramp:
     ensemble: Ensemble = "nvt"
 
 
+CATCH_STEPS = 5
+"""Steps between frames that are yielded for their grade: some 10 fs, in which a lost atom moves by 0.1 A."""
+
+
 @dataclass(frozen=True)
 class AseSettings:
     """Everything that fixes a run besides the atoms and the calculator."""
@@ -58,6 +62,10 @@ class AseSettings:
     seed: int = 1
     max_temperature_factor: float = 3.0
     max_volume_change: float = 0.5
+    grade_select: float = math.inf
+    """Frames with an atom above this extrapolation grade are yielded, too, at most one each `CATCH_STEPS` steps."""
+    grade_break: float = math.inf
+    """The run ends at an atom above this grade. Both need a calculator that grades; every step is looked at."""
 
     def __post_init__(self) -> None:
         for name in ("timestep_fs", "sample_ps", "thermostat_ps", "barostat_ps"):
@@ -91,13 +99,16 @@ class AseSettings:
 def run(atoms: Atoms, calculator: BaseCalculator, settings: AseSettings) -> Iterator[Frame]:
     """Run the ramps one after the other; yields a frame each `sample_ps`, `produced` where it is to be kept.
 
-    Positions are unwrapped. Momenta are drawn for the first temperature, the total momentum is zero.
+    Positions are unwrapped. Momenta are drawn for the first temperature, the total momentum is zero. Frames that are
+    new to the potential (`AseSettings.grade_select`) come in between, from parts that are not kept, too.
 
     Raises
     ------
     SimulationError
         If the atoms become too hot, the volume changes too much, or a force is not finite; frames up to there have been
         yielded, the last of them with what went wrong.
+    ExtrapolationError
+        If an atom's grade exceeds `AseSettings.grade_break`; the same holds.
     """
     s = settings
     moving = atoms.copy()
@@ -114,11 +125,45 @@ def run(atoms: Atoms, calculator: BaseCalculator, settings: AseSettings) -> Iter
             target = ramp.start_K + (ramp.end_K - ramp.start_K) * (done + 0.5 * s.sample_steps) / steps
             if isinstance(dynamics, Bussi):
                 dynamics.target_kinetic_energy = 0.5 * target * units.kB * dynamics.ndof
-            dynamics.run(s.sample_steps)
+            watch = _Watch(moving, s, step, (step - kept_before) * s.timestep_fs * 1e-3)
+            dynamics.observers.clear()
+            if np.isfinite([s.grade_select, s.grade_break]).any():
+                dynamics.attach(watch)
+            try:
+                dynamics.run(s.sample_steps)
+            except ExtrapolationError:
+                yield from watch.caught
+                raise
+            yield from watch.caught
             step += s.sample_steps
             frame = _frame(moving, step, ramp.keep, (step - kept_before) * s.timestep_fs * 1e-3)
             yield frame
             _check(frame, target, start_volume, moving, s)
+
+
+class _Watch:
+    """Looks at the grades of every step; keeps frames above one limit, and raises above the other."""
+
+    def __init__(self, atoms: Atoms, s: AseSettings, step: int, time_ps: float) -> None:
+        self._atoms, self._s, self._step, self._time_ps = atoms, s, step, time_ps
+        self._done, self._next = -1, 0  # ASE calls before the first step, too
+        self.caught: list[Frame] = []
+
+    def __call__(self) -> None:
+        self._done += 1
+        grades = self._atoms.calc.results.get("grades")
+        if grades is None or self._done == 0:
+            return
+        grade, s = float(grades.max()), self._s
+        if grade > s.grade_break or (grade > s.grade_select and self._done >= self._next):
+            time_ps = self._time_ps + self._done * s.timestep_fs * 1e-3
+            self.caught.append(_frame(self._atoms, self._step + self._done, False, time_ps))
+            self._next = self._done + CATCH_STEPS
+        if grade > s.grade_break:
+            raise ExtrapolationError(
+                f"after step {self._step + self._done}: an atom with extrapolation grade {grade:.3g}, above "
+                f"{s.grade_break:g}; the frames before are kept"
+            )
 
 
 def _dynamics(atoms: Atoms, ramp: Ramp, s: AseSettings, rng: np.random.Generator) -> VelocityVerlet | Bussi:
