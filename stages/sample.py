@@ -67,6 +67,17 @@ class Config:
     seed: int = setting(1, help="seed of velocities and displacements")
 
 
+_ALWAYS = ("kind", "strain", "group", "seed")
+_DYNAMICS = ("timestep_fs", "sample_ps", "grade_select", "grade_break")
+_OF_KIND = {
+    "md": (*_DYNAMICS, "temperature_K"),
+    "melt_quench": _DYNAMICS,
+    "rattle": ("count", "displacement", "cell_strain"),
+    "squeeze": ("count", "nearest"),
+}
+"""What enters the id of a run of each kind, besides structure, calculator and ramps."""
+
+
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Sample, unless the lake has it; the id of the run.
 
@@ -76,12 +87,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     from argyase.calculators import identity
 
     structure = structures.find(config.structure, lake)
-    parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in ("structure", "settings")}
+    parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k in (*_ALWAYS, *_OF_KIND[config.kind])}
     if config.kind in ("md", "melt_quench"):
         parameters["calculator"] = identity(config.calculator, **parse_settings(config.settings, "sample.settings"))
         parameters["ramps"] = [asdict(ramp) for ramp in ramps(config)]
-    else:
-        del parameters["calculator"], parameters["ramps"]
     parameters = {**labels(lake.record(structure)), **parameters}
     if run_id := published(lake, "sample", parameters, [structure], SAMPLE.version):
         return [run_id]
