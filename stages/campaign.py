@@ -23,7 +23,6 @@ from rich.table import Table
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
 from argyase.errors import ConfigError
-from argyase.potentials.model_card import find_potential
 from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
 from argyase.stages._config import setting
 from argyase.stages._run import bars, console, guarded, out, with_error
@@ -142,7 +141,7 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
     if not todo and len(lake.search()) == before:
         console.print("Everything is in the lake already: nothing was computed.")
     if results:
-        warnings = sorted({find_potential(j.config.potential, j.config.species).warning for j, _ in results} - {""})
+        warnings = sorted({p.warning for j, _ in results if (p := md.potential_of(j.config)) is not None} - {""})
         outside = [w for job, _ in results if (w := md.domain_warning(lake.record(str(job.run_id))))]
         _print_table(lake, results, [*warnings, *(f"! {w}" for w in outside)])
         for job, ids in results:
@@ -193,7 +192,7 @@ def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequenc
         for j in todo
     ]
     console.print(
-        f"dynamics    {len(work)} runs with {work[0].config.potential}: {len(work) - len(todo)} in the lake, "
+        f"dynamics    {len(work)} runs with {md.engine_of(work[0].config)}: {len(work) - len(todo)} in the lake, "
         f"{len(todo)} to do ({sum(steps) * 1e-3:.0f} ps)"
     )
     console.print("analysis    MSD, conductivity, van Hove, hops of each run; figures")

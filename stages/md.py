@@ -7,20 +7,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
+from ase import Atoms
 
 from argyase.datalake.lake import Attempt, Lake, RunRecord
 from argyase.datalake.trajectory import TrajectoryWriter
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
-from argyase.errors import ExtrapolationError, SimulationError
+from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import MD
 from argyase.stages import structures
 from argyase.stages._config import setting
+from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, parse_settings
 from argyase.stages._run import (
     Report,
     collect_provenance,
@@ -31,6 +33,11 @@ from argyase.stages._run import (
     stage_main,
     stop_requested,
 )
+
+if TYPE_CHECKING:
+    from argyase.dynamics.simulation import Simulation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,18 @@ class Config:
     grade_every: int = setting(100, help="steps between extrapolation grades, 0 for none; needs an active set")
     grade_select: float = setting(GRADE_SELECT, help="a run with a grade above this is marked: it left the domain")
     grade_break: float = setting(GRADE_BREAK, help="a run stops above this grade")
+    pair_style: tuple[str, ...] = setting(
+        (),
+        help="instead of a potential, LAMMPS' lines (pair_style ..., pair_coeff ...) of types in the order of species",
+    )
+    calculator: str = setting("", help="instead of a potential, through ASE: " + CALCULATOR_HELP)
+    settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
 
 
 CHECKPOINT_SECONDS = 20.0
 """Wall time between checkpoints: the most that a kill -9 costs."""
 
-_NOT_PHYSICS = ("structure", "species", "potential", "threads")
+_NOT_PHYSICS = ("structure", "species", "potential", "threads", "pair_style", "calculator", "settings")
 
 
 def _repulsion(config: Config, potential: Potential) -> dict[str, tuple[float, float]]:
@@ -75,9 +88,37 @@ def _active_set(config: Config, potential: Potential) -> Path | None:
     return potential.active_set if config.grade_every > 0 else None
 
 
-def parameters(config: Config, lake: Lake, structure: str, potential: Potential) -> dict[str, Any]:
+def potential_of(config: Config) -> Potential | None:
+    """The potential; None if another pair style or calculator was asked for.
+
+    Raises
+    ------
+    ConfigError
+        If both were.
+    """
+    if config.pair_style and config.calculator:
+        raise ConfigError("md.pair_style and md.calculator: give one of them; LAMMPS runs the first, ASE the second")
+    return None if config.pair_style or config.calculator else find_potential(config.potential, config.species)
+
+
+def engine_of(config: Config) -> str:
+    """What moves the atoms, in a word."""
+    return config.calculator or " ".join(config.pair_style[:1]).removeprefix("pair_style").strip() or config.potential
+
+
+def parameters(config: Config, lake: Lake, structure: str, potential: Potential | None) -> dict[str, Any]:
     """What identifies the run besides its input structure."""
     own = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
+    if potential is None:
+        from argyase.calculators import identity
+
+        for name in ("precision", "repulsion", "grade_every", "grade_select", "grade_break"):
+            del own[name]
+        if config.pair_style:
+            who = identity("lammps", lines=list(config.pair_style), species=list(config.species))
+        else:
+            who = identity(config.calculator, **parse_settings(config.settings, "md.settings"))
+        return {**labels(lake.record(structure)), **own, "potential": engine_of(config), "engine": who}
     own["repulsion"] = {k: list(v) for k, v in _repulsion(config, potential).items()} or "off"
     if (active := _active_set(config, potential)) is not None:
         own["active_set_sha256"] = hashlib.sha256(active.read_bytes()).hexdigest()
@@ -95,14 +136,14 @@ def parameters(config: Config, lake: Lake, structure: str, potential: Potential)
 def find(config: Config, lake: Lake) -> str | None:
     """Id of the run in the lake, None if it is still to do."""
     structure = structures.find(config.structure, lake)
-    potential = find_potential(config.potential, config.species)
+    potential = potential_of(config)
     return published(lake, "md", parameters(config, lake, structure, potential), [structure], MD.version)
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Run the molecular dynamics, or what is left of it, unless the lake has it; return its id."""
     structure = structures.find(config.structure, lake)
-    potential = find_potential(config.potential, config.species)
+    potential = potential_of(config)
     params = parameters(config, lake, structure, potential)
     if run_id := published(lake, "md", params, [structure], MD.version):
         return [run_id]
@@ -114,24 +155,42 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         return [_simulate(config, lake, structure, potential, attempt, report)]
 
 
-def _simulate(
-    config: Config, lake: Lake, structure: str, potential: Potential, attempt: Attempt, report: Report
-) -> str:
+def _simulation(config: Config, atoms: Atoms, potential: Potential | None, restart: Path | None) -> Simulation:
+    from argyase.dynamics.simulation import MDSettings
+
+    def shared(kind: type[T]) -> T:
+        names = {f.name for f in fields(kind)} & {f.name for f in fields(Config)}  # type: ignore[arg-type]
+        return kind(**{name: getattr(config, name) for name in names}, seed=config.replica)
+
+    if config.calculator:
+        from argyase.calculators import calculator
+        from argyase.dynamics.ase_md import AseMD
+
+        engine = calculator(config.calculator, **parse_settings(config.settings, "md.settings"))
+        return AseMD(atoms, engine, shared(MDSettings), restart)
     from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
 
-    data = lake.open_run(structure)
-    shared = {f.name for f in fields(LammpsSettings)} & {f.name for f in fields(Config)}
-    settings = LammpsSettings(**{name: getattr(config, name) for name in shared}, seed=config.replica)
-    restart = attempt.state.get("restart")
-    simulation = LammpsMD(
-        structures.to_atoms(data),
+    settings = shared(LammpsSettings)
+    if potential is None:
+        return LammpsMD(atoms, config.pair_style, config.species, settings, restart)
+    return LammpsMD(
+        atoms,
         potential.path,
         potential.species,
         settings,
-        restart=attempt.path / restart if restart else None,
+        restart,
         repulsion=_repulsion(config, potential),
         active_set=_active_set(config, potential),
     )
+
+
+def _simulate(
+    config: Config, lake: Lake, structure: str, potential: Potential | None, attempt: Attempt, report: Report
+) -> str:
+    data = lake.open_run(structure)
+    restart = attempt.state.get("restart")
+    simulation = _simulation(config, structures.to_atoms(data), potential, attempt.path / restart if restart else None)
+    settings = simulation.settings
     largest = float(attempt.state.get("max_grade", 0.0))  # of the whole protocol, heating included
     writer = attempt.trajectory_writer(
         n_atoms=data.sizes["atom"],

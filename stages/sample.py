@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from ase import Atoms
 
-from argyase.datalake.lake import Lake
-from argyase.dynamics.ase_md import Ramp
+from argyase.datalake.lake import Attempt, Lake
+from argyase.dynamics.protocols import MELT_QUENCH, Ramp
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.schemas import SAMPLE
@@ -29,12 +32,11 @@ from argyase.stages._run import (
     stop_requested,
 )
 
-MELT_QUENCH = (
-    Ramp(4000.0, 4000.0, 10.0, keep=False),
-    Ramp(2000.0, 2000.0, 20.0),
-    Ramp(2000.0, 300.0, 17.0),
-)
-"""Pre-melt, melt and quench of the reference protocol; frames of melt and quench are kept."""
+if TYPE_CHECKING:
+    from argyase.dynamics.simulation import Frame
+
+CHECKPOINT_SECONDS = 20.0
+"""Wall time between checkpoints: the most that a kill -9 costs, or one sample if that takes longer."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Config:
     ramps: tuple[Ramp, ...] = setting((), help="pieces of another protocol than that of kind")
     timestep_fs: float = setting(2.0, help="time step", unit="fs")
     sample_ps: float = setting(0.1, help="time between frames", unit="ps")
+    max_temperature_factor: float = setting(3.0, help="end above this multiple of the highest target temperature")
     count: int = setting(10, help="frames of rattle; frames of each pair of species of squeeze")
     displacement: float = setting(0.1, help="standard deviation of a coordinate in rattle", unit="A")
     cell_strain: float = setting(0.02, help="standard deviation of a component of the strain in rattle")
@@ -63,12 +66,12 @@ class Config:
         GRADE_SELECT, help="keep frames with a larger extrapolation grade, whenever they come"
     )
     grade_break: float = setting(GRADE_BREAK, help="end at an atom with a larger one")
-    group: str = setting("", help="group of the frames (default: kind)")
+    group: str = setting("", help="group of the frames (default: formula, and kind or part of the protocol)")
     seed: int = setting(1, help="seed of velocities and displacements")
 
 
 _ALWAYS = ("kind", "strain", "group", "seed")
-_DYNAMICS = ("timestep_fs", "sample_ps", "grade_select", "grade_break")
+_DYNAMICS = ("timestep_fs", "sample_ps", "grade_select", "grade_break", "max_temperature_factor")
 _OF_KIND = {
     "md": (*_DYNAMICS, "temperature_K"),
     "melt_quench": _DYNAMICS,
@@ -96,13 +99,16 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         return [run_id]
     with lake.begin("sample", parameters, [structure], SAMPLE, collect_provenance(config)) as attempt:
         atoms = structures.to_atoms(lake.open_run(structure))
+        formula = str(lake.record(structure).parameters.get("formula", atoms.get_chemical_formula("hill")))
         atoms.set_cell(atoms.cell.array * (1 + config.strain), scale_atoms=True)
         if config.kind in ("md", "melt_quench"):
-            frames, ended = _dynamics(atoms, config, report)
+            frames, ended = _dynamics(atoms, config, attempt, report)
         else:
             frames, ended = list(_rattled(atoms, config) if config.kind == "rattle" else _squeezed(atoms, config)), ""
         for frame in frames:
-            frame.info.update(group=config.group or config.kind, trajectory=attempt.id, parent=structure)
+            # Of a melt and quench, each has the name of its part.
+            group = config.group or f"{formula} {frame.info.get('part', config.kind)}"
+            frame.info.update(group=group, trajectory=attempt.id, parent=structure)
         dataset = pack(
             SAMPLE,
             frames,
@@ -122,50 +128,90 @@ def ramps(config: Config) -> tuple[Ramp, ...]:
     heat_ps = max(config.sample_ps, (config.temperature_K - start) / config.heat_rate_K_fs * 1e-3)
     target = config.temperature_K
     return (
-        Ramp(start, target, heat_ps, keep=False),
-        Ramp(target, target, config.equilibrate_ps, keep=False),
-        Ramp(target, target, config.produce_ps),
+        Ramp("heat", start, target, heat_ps, keep=False),
+        Ramp("equilibrate", target, target, config.equilibrate_ps, keep=False),
+        Ramp("md", target, target, config.produce_ps),
     )
 
 
-def _dynamics(atoms: Atoms, config: Config, report: Report) -> tuple[list[Atoms], str]:
-    """Frames that are kept, and why it ended early; of a run that ended early the last frame is kept, too."""
+def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> tuple[list[Atoms], str]:
+    """Frames that are kept, and why it ended early; each `CHECKPOINT_SECONDS` they are kept for a later attempt."""
     from argyase.calculators import calculator
-    from argyase.dynamics import ase_md
+    from argyase.dynamics.ase_md import AseMD
+    from argyase.dynamics.simulation import MDSettings
 
-    settings = ase_md.AseSettings(
+    settings = MDSettings(
+        config.temperature_K,
         ramps(config),
         config.timestep_fs,
         config.sample_ps,
         seed=config.seed,
+        max_temperature_factor=config.max_temperature_factor,
+    )
+    restart = attempt.path / "restart.npz"
+    simulation = AseMD(
+        atoms,
+        calculator(config.calculator, **parse_settings(config.settings, "sample.settings")),
+        settings,
+        restart if restart.is_file() else None,
         grade_select=config.grade_select,
         grade_break=config.grade_break,
     )
-    engine = calculator(config.calculator, **parse_settings(config.settings, "sample.settings"))
-    kept: list[Atoms] = []
-    last: ase_md.Frame | None = None
-    ended = ""
-
-    def keep(frame: ase_md.Frame) -> None:
-        copy = Atoms(atoms.symbols, frame.positions, cell=frame.cell, pbc=atoms.pbc)
-        copy.wrap()
-        copy.info.update(temperature=frame.temperature, energy=frame.potential_energy, parent_frame=len(kept))
-        kept.append(copy)
-
+    kept = _load(_frames_file(attempt, simulation.step), atoms) if simulation.step else []
+    ended, last = "", time.monotonic()
     try:
         with stop_requested() as stop:
-            for frame in ase_md.run(atoms, engine, settings):
-                last = frame
+            for frame in simulation.frames():
                 if frame.produced or frame.grade > config.grade_select:
-                    keep(frame)
-                report(frame.step, settings.total_steps)
+                    kept.append(_kept(atoms, frame, len(kept)))
+                report(frame.step, simulation.total_steps)
+                if frame.step == simulation.step and (stop.is_set() or time.monotonic() - last > CHECKPOINT_SECONDS):
+                    # First the frames, then the restart file that names their step: a kill in between costs nothing.
+                    _save(_frames_file(attempt, frame.step), kept)
+                    simulation.write_restart(restart.with_name("restart.new.npz"))
+                    os.replace(restart.with_name("restart.new.npz"), restart)
+                    attempt.checkpoint({"step": frame.step})
+                    for old in attempt.path.glob("restart.frames-*.npz"):
+                        if old != _frames_file(attempt, frame.step):
+                            old.unlink()
+                    last = time.monotonic()
                 if stop.is_set():
                     raise KeyboardInterrupt
     except (SimulationError, ExtrapolationError) as error:
         ended = str(error)
-        if last is not None and not kept:
-            keep(last)
     return kept, ended
+
+
+def _kept(atoms: Atoms, frame: Frame, number: int) -> Atoms:
+    copy = Atoms(atoms.symbols, frame.positions, cell=frame.cell, pbc=atoms.pbc)
+    copy.wrap()
+    copy.info.update(temperature=frame.temperature, energy=frame.potential_energy, part=frame.part, parent_frame=number)
+    return copy
+
+
+_INFO = ("temperature", "energy", "part")
+
+
+def _frames_file(attempt: Attempt, step: int) -> Path:
+    return attempt.path / f"restart.frames-{step}.npz"
+
+
+def _save(path: Path, kept: Sequence[Atoms]) -> None:
+    info = {name: [a.info[name] for a in kept] for name in _INFO}
+    new = path.with_name("restart.new.npz")
+    np.savez(new, positions=[a.positions for a in kept], cells=[a.cell.array for a in kept], **info)
+    os.replace(new, path)
+
+
+def _load(path: Path, atoms: Atoms) -> list[Atoms]:
+    """The frames of an earlier attempt."""
+    found = []
+    with np.load(path) as saved:
+        for number, (positions, cell) in enumerate(zip(saved["positions"], saved["cells"], strict=True)):
+            copy = Atoms(atoms.symbols, positions, cell=cell, pbc=atoms.pbc)
+            copy.info.update({name: saved[name][number].item() for name in _INFO}, parent_frame=number)
+            found.append(copy)
+    return found
 
 
 def _rattled(atoms: Atoms, config: Config) -> Iterator[Atoms]:

@@ -11,7 +11,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from argyase.errors import CalculatorError, ConfigError
 
-ENGINES = ("mtp", "sevennet", "chgnet")
+ENGINES = ("mtp", "lammps", "sevennet", "chgnet")
 """Names that `calculator` knows; ``module:factory`` names anything else."""
 
 
@@ -31,8 +31,8 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
     name
         One of `ENGINES`, or ``module:factory``, a callable that returns an ASE calculator.
     settings
-        Of the engine: ``potential`` (and ``species``) of mtp, ``checkpoint`` of sevennet, ``model`` of chgnet,
-        ``threads`` of all three; the arguments of the factory.
+        Of the engine: ``potential`` (and ``species``) of mtp, ``lines`` and ``species`` of lammps, ``checkpoint`` of
+        sevennet, ``model`` of chgnet, ``threads`` of all but lammps; the arguments of the factory.
 
     Raises
     ------

@@ -1,214 +1,224 @@
-"""Molecular dynamics over any ASE calculator: ramps of temperature, frames on the way."""
+"""Molecular dynamics in ASE with any of its calculators, frame by frame."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import BaseCalculator
-from ase.md.bussi import Bussi
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
+from ase.calculators.calculator import Calculator
+from ase.constraints import FixCom
+from ase.md.langevin import Langevin
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
-from argyase.dynamics.lammps_md import Frame
-from argyase.dynamics.protocols import Ensemble
+from argyase.dynamics.protocols import Step
+from argyase.dynamics.simulation import Frame, MDSettings, Simulation
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.units import EV_PER_A3_TO_GPA
 
-
-@dataclass(frozen=True)
-class Ramp:
-    """A piece of a protocol: from one temperature to another, linearly in time.
-
-    Attributes
-    ----------
-    start_K, end_K
-        First and last temperature of the thermostat, K.
-    duration_ps
-        Length, ps.
-    keep
-        Whether its frames are kept.
-    ensemble
-        ``nve``, ``nvt`` (stochastic velocity rescaling: G. Bussi, D. Donadio, M. Parrinello, J. Chem. Phys. 126,
-        014101 (2007)) or ``npt`` (isotropic: G. J. Martyna, D. J. Tobias, M. L. Klein, J. Chem. Phys. 101, 4177
-        (1994)); temperatures of npt do not change on the way.
-    """
-
-    start_K: float
-    end_K: float
-    duration_ps: float
-    keep: bool = True
-    ensemble: Ensemble = "nvt"
-
-
 CATCH_STEPS = 5
-"""Steps between frames that are yielded for their grade: some 10 fs, in which a lost atom moves by 0.1 A."""
+"""Steps between frames that come for their grade: some 10 fs, in which a lost atom moves by 0.1 A."""
 
 
-@dataclass(frozen=True)
-class AseSettings:
-    """Everything that fixes a run besides the atoms and the calculator."""
+class AseMD(Simulation):
+    """Molecular dynamics in ASE: the same protocols and frames as `LammpsMD`, with any calculator.
 
-    ramps: Sequence[Ramp]
-    timestep_fs: float = 2.0
-    sample_ps: float = 0.1
-    pressure_GPa: float = 0.0
-    thermostat_ps: float = 0.1
-    barostat_ps: float = 1.0
-    seed: int = 1
-    max_temperature_factor: float = 3.0
-    max_volume_change: float = 0.5
-    grade_select: float = math.inf
-    """Frames with an atom above this extrapolation grade are yielded, too, at most one each `CATCH_STEPS` steps."""
-    grade_break: float = math.inf
-    """The run ends at an atom above this grade. Both need a calculator that grades; every step is looked at."""
+    Temperatures that change are followed by a Langevin thermostat, those that are held by a Nose-Hoover chain, and
+    ``npt`` by Martyna, Tobias and Klein's barostat; all of them keep the centre of mass at rest.
 
-    def __post_init__(self) -> None:
-        for name in ("timestep_fs", "sample_ps", "thermostat_ps", "barostat_ps"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"dynamics: {name} = {getattr(self, name)}: must be positive")
-        if not self.ramps:
-            raise ConfigError("dynamics: ramps: give at least one")
-        for n, ramp in enumerate(self.ramps):
-            for name in ("start_K", "end_K", "duration_ps"):
-                value = getattr(ramp, name)
-                if not (math.isfinite(value) and value > 0):
-                    raise ConfigError(f"dynamics: ramps[{n}].{name} = {value}: must be positive")
-            if ramp.ensemble == "npt" and ramp.start_K != ramp.end_K:
-                raise ConfigError(f"dynamics: ramps[{n}]: the temperature of an npt ramp cannot change; use nvt")
-
-    @property
-    def sample_steps(self) -> int:
-        """Steps between frames."""
-        return max(1, round(self.sample_ps * 1e3 / self.timestep_fs))
-
-    def steps(self, ramp: Ramp) -> int:
-        """Steps of a ramp, a whole number of samples."""
-        return math.ceil(ramp.duration_ps * 1e3 / self.timestep_fs / self.sample_steps - 1e-9) * self.sample_steps
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all ramps."""
-        return sum(map(self.steps, self.ramps))
-
-
-def run(atoms: Atoms, calculator: BaseCalculator, settings: AseSettings) -> Iterator[Frame]:
-    """Run the ramps one after the other; yields a frame each `sample_ps`, `produced` where it is to be kept.
-
-    Positions are unwrapped. Momenta are drawn for the first temperature, the total momentum is zero. Frames that are
-    new to the potential (`AseSettings.grade_select`) come in between, from parts that are not kept, too.
+    Parameters
+    ----------
+    atoms
+        Starting structure, periodic in all three directions.
+    calculator
+        Energies and forces, and for ``npt`` stresses; without stresses, pressures are NaN.
+    settings
+        Protocol, ensemble and bounds.
+    grade_select, grade_break
+        Extrapolation grades, for a calculator that gives them: every step is looked at. Frames with an atom above the
+        first come in between, from parts that are not kept, too, one each `CATCH_STEPS` steps at most; above the second
+        the run ends.
+    restart
+        File of an earlier part of the same run (see `write_restart`). Positions, velocities and cell go on; thermostat
+        and barostat begin at rest, so that the path is another one of the same ensemble.
 
     Raises
     ------
+    ConfigError
+        If the structure is not periodic, or the protocol asks for what ASE has not: ``npt`` while heating, or
+        ``coupling = "aniso"``.
     SimulationError
-        If the atoms become too hot, the volume changes too much, or a force is not finite; frames up to there have been
-        yielded, the last of them with what went wrong.
+        While iterating `frames`: the calculator failed, or temperature or volume are out of bounds or not finite.
     ExtrapolationError
-        If an atom's grade exceeds `AseSettings.grade_break`; the same holds.
+        While iterating `frames`: a grade is above `grade_break`. The frame was yielded.
     """
-    s = settings
-    moving = atoms.copy()
-    moving.calc = calculator
-    rng = np.random.default_rng(s.seed)
-    thermalize_momenta(moving, s.ramps[0].start_K, exact_temperature=True, rng=rng)
-    Stationary(moving)
-    start_volume, step = atoms.get_volume(), 0
-    kept_before = sum(s.steps(r) for r in s.ramps if not r.keep)
-    for ramp in s.ramps:
-        dynamics = _dynamics(moving, ramp, s, rng)
-        steps = s.steps(ramp)
-        for done in range(0, steps, s.sample_steps):
-            target = ramp.start_K + (ramp.end_K - ramp.start_K) * (done + 0.5 * s.sample_steps) / steps
-            if isinstance(dynamics, Bussi):
-                dynamics.target_kinetic_energy = 0.5 * target * units.kB * dynamics.ndof
-            watch = _Watch(moving, s, step, (step - kept_before) * s.timestep_fs * 1e-3)
-            dynamics.observers.clear()
-            if np.isfinite([s.grade_select, s.grade_break]).any():
-                dynamics.attach(watch)
-            try:
-                dynamics.run(s.sample_steps)
-            except ExtrapolationError:
-                yield from watch.caught
-                raise
-            yield from watch.caught
-            step += s.sample_steps
-            frame = _frame(moving, step, ramp.keep, (step - kept_before) * s.timestep_fs * 1e-3)
-            yield frame
-            _check(frame, target, start_volume, moving, s)
 
+    def __init__(
+        self,
+        atoms: Atoms,
+        calculator: Calculator,
+        settings: MDSettings,
+        restart: Path | None = None,
+        *,
+        grade_select: float = math.inf,
+        grade_break: float = math.inf,
+    ) -> None:
+        if not atoms.pbc.all():
+            raise ConfigError(f"structure: periodic in {atoms.pbc.tolist()}; MD needs all three directions periodic")
+        super().__init__(settings, len(atoms), float(atoms.get_volume()))
+        self._stress = "stress" in calculator.implemented_properties
+        self._grade_select, self._grade_break = grade_select, grade_break
+        self._graded = math.isfinite(min(grade_select, grade_break))
+        self._caught: list[Frame] = []
+        for part in self._steps:
+            self._refuse(part, calculator)
+        self._atoms = atoms.copy()
+        self._atoms.calc = calculator
+        self.step = 0
+        if restart is None:
+            first = self._steps[0].segment.temperatures(settings.temperature_K)[0]
+            # On ideal sites half of the kinetic energy turns into potential energy at once: start with twice.
+            self._draw_velocities(2 * first)
+        else:
+            with np.load(restart) as saved:
+                self._atoms.set_cell(saved["cell"])
+                self._atoms.set_positions(saved["positions"])
+                self._atoms.set_momenta(saved["momenta"])
+                self.step = int(saved["step"])
 
-class _Watch:
-    """Looks at the grades of every step; keeps frames above one limit, and raises above the other."""
+    def frames(self) -> Iterator[Frame]:
+        """Run what is left of the protocol, one frame every `sample_ps`."""
+        sample = self._settings.sample_steps
+        for part in self._steps:
+            if self.step >= part.last:
+                continue
+            dynamics = self._dynamics(part)
+            while self.step < part.last:
+                self._caught.clear()
+                try:
+                    self._advance(dynamics, part, sample)
+                except (SimulationError, ExtrapolationError):
+                    yield from self._caught
+                    raise
+                yield from self._caught
+                frame = self._frame(part, part.segment.keep)
+                self._check(frame)
+                yield frame
 
-    def __init__(self, atoms: Atoms, s: AseSettings, step: int, time_ps: float) -> None:
-        self._atoms, self._s, self._step, self._time_ps = atoms, s, step, time_ps
-        self._done, self._next = -1, 0  # ASE calls before the first step, too
-        self.caught: list[Frame] = []
+    def write_restart(self, path: Path) -> None:
+        """Write a file from which a new `AseMD` goes on after the last frame."""
+        content = io.BytesIO()
+        a = self._atoms
+        np.savez(content, step=self.step, cell=a.cell.array, positions=a.positions, momenta=a.get_momenta())
+        path.write_bytes(content.getvalue())
 
-    def __call__(self) -> None:
-        self._done += 1
-        grades = self._atoms.calc.results.get("grades")
-        if grades is None or self._done == 0:
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _draw_velocities(self, temperature_K: float) -> None:
+        """Maxwell-Boltzmann velocities with exactly this temperature, the centre of mass at rest."""
+        masses = self._atoms.get_masses()[:, None]
+        v = np.random.default_rng(self._settings.seed).normal(size=(self._n_atoms, 3)) / np.sqrt(masses)
+        v -= (masses * v).sum(axis=0) / masses.sum()
+        wanted = 3 * (self._n_atoms - 1) * units.kB * temperature_K
+        self._atoms.set_velocities(v * np.sqrt(wanted / (masses * v**2).sum()))
+
+    def _refuse(self, part: Step, calculator: Calculator) -> None:
+        if part.segment.ensemble != "npt":
             return
-        grade, s = float(grades.max()), self._s
-        if grade > s.grade_break or (grade > s.grade_select and self._done >= self._next):
-            time_ps = self._time_ps + self._done * s.timestep_fs * 1e-3
-            self.caught.append(_frame(self._atoms, self._step + self._done, False, time_ps))
-            self._next = self._done + CATCH_STEPS
-        if grade > s.grade_break:
+        t0, t1 = part.segment.temperatures(self._settings.temperature_K)
+        if t0 != t1:
+            raise ConfigError(
+                f"md.segments: {part.segment.kind!r} changes the temperature in npt, which ASE's barostats cannot; "
+                'heat with ensemble = "nvt"'
+            )
+        if self._settings.coupling == "aniso":
+            raise ConfigError('md.coupling = "aniso": through ASE, "iso" and "tri" are possible')
+        if not self._stress:
+            raise ConfigError(f"md.segments: npt needs stresses, which {type(calculator).__name__} does not give")
+
+    def _dynamics(self, part: Step) -> Any:
+        s, segment = self._settings, part.segment
+        dt = s.timestep_fs * units.fs
+        t0, t1 = segment.temperatures(s.temperature_K)
+        damping = s.thermostat_ps * 1000 * units.fs
+        self._atoms.set_constraint()
+        if segment.ensemble == "nve":
+            return VelocityVerlet(self._atoms, dt)
+        if t0 != t1:
+            self._atoms.set_constraint(FixCom())
+            return Langevin(self._atoms, dt, temperature_K=t0, friction=1 / damping, fixcm=False)
+        # ASE's chain gives 3N degrees of freedom kT / 2 each; with the centre of mass at rest there are 3N - 3.
+        held = {"temperature_K": t1 * (1 - 1 / self._n_atoms), "tdamp": damping}
+        if segment.ensemble == "nvt":
+            return NoseHooverChainNVT(self._atoms, dt, **held)
+        barostat = IsotropicMTKNPT if s.coupling == "iso" else MTKNPT
+        pressure = s.pressure_GPa / EV_PER_A3_TO_GPA
+        return barostat(self._atoms, dt, **held, pressure_au=pressure, pdamp=s.barostat_ps * 1000 * units.fs)
+
+    def _advance(self, dynamics: Any, part: Step, steps: int) -> None:
+        try:
+            if isinstance(dynamics, Langevin):
+                t0, t1 = part.segment.temperatures(self._settings.temperature_K)
+                # The noise of a sample depends on where it is only: a restart within a ramp does not show.
+                dynamics.rng = np.random.default_rng([self._settings.seed, self.step])
+                for k in range(1, steps + 1):
+                    done = (self.step + k - part.first) / (part.last - part.first)
+                    dynamics.set_temperature(temperature_K=t0 + (t1 - t0) * done)
+                    dynamics.run(1)
+                    self._watch(part, k)
+            elif self._graded:
+                for k in range(1, steps + 1):
+                    dynamics.run(1)
+                    self._watch(part, k)
+            else:
+                dynamics.run(steps)
+        except ExtrapolationError:
+            raise
+        except Exception as error:  # calculators raise anything
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise SimulationError(f"after {self._when()}: the calculator failed: {text}; {self._remedy}") from error
+        self.step += steps
+
+    def _watch(self, part: Step, k: int) -> None:
+        """Look at the grades after `k` steps of a sample."""
+        grade = self._grade() if self._graded else math.nan
+        if not grade > min(self._grade_select, self._grade_break):
+            return
+        here = replace(self._frame(part, False), step=self.step + k)
+        recent = self._caught and here.step < self._caught[-1].step + CATCH_STEPS
+        if grade > self._grade_break or not recent:
+            self._caught.append(here)
+        if grade > self._grade_break:
             raise ExtrapolationError(
-                f"after step {self._step + self._done}: an atom with extrapolation grade {grade:.3g}, above "
-                f"{s.grade_break:g}; the frames before are kept"
+                f"after {self._when()}: extrapolation grade {grade:.3g} is above {self._grade_break:g}; {self._remedy}"
             )
 
+    def _grade(self) -> float:
+        grades = self._atoms.calc.results.get("grades")
+        return math.nan if grades is None else float(grades.max())
 
-def _dynamics(atoms: Atoms, ramp: Ramp, s: AseSettings, rng: np.random.Generator) -> VelocityVerlet | Bussi:
-    timestep = s.timestep_fs * units.fs
-    if ramp.ensemble == "nve":
-        return VelocityVerlet(atoms, timestep)
-    if ramp.ensemble == "nvt":
-        return Bussi(atoms, timestep, temperature_K=ramp.start_K, taut=s.thermostat_ps * 1e3 * units.fs, rng=rng)
-    return IsotropicMTKNPT(
-        atoms,
-        timestep,
-        temperature_K=ramp.start_K,
-        pressure_au=s.pressure_GPa * units.GPa,
-        tdamp=s.thermostat_ps * 1e3 * units.fs,
-        pdamp=s.barostat_ps * 1e3 * units.fs,
-    )
-
-
-def _frame(atoms: Atoms, step: int, produced: bool, time_ps: float) -> Frame:
-    results = atoms.calc.results
-    grades = results.get("grades")
-    stress = atoms.get_stress(voigt=False, include_ideal_gas=True)
-    return Frame(
-        step=step,
-        produced=produced,
-        time_ps=time_ps,
-        positions=atoms.get_positions(),
-        cell=atoms.cell.array.copy(),
-        temperature=atoms.get_temperature(),
-        pressure=-float(np.trace(stress)) / 3 * EV_PER_A3_TO_GPA,
-        potential_energy=atoms.get_potential_energy(),
-        kinetic_energy=atoms.get_kinetic_energy(),
-        volume=atoms.get_volume(),
-        grade=math.nan if grades is None else float(grades.max()),
-    )
-
-
-def _check(frame: Frame, target: float, start_volume: float, atoms: Atoms, s: AseSettings) -> None:
-    problem = ""
-    if not np.isfinite(atoms.get_forces()).all():
-        problem = "a force is not finite"
-    # An unrelaxed start may heat a cold crystal to 1000 K for a moment; what explodes goes on to 10,000 K.
-    elif frame.temperature > s.max_temperature_factor * max(target, 1000.0):
-        problem = f"temperature {frame.temperature:.0f} K at a target of {target:.0f} K"
-    elif abs(frame.volume / start_volume - 1) > s.max_volume_change:
-        problem = f"the volume changed by {100 * (frame.volume / start_volume - 1):.0f} %"
-    if problem:
-        raise SimulationError(f"after step {frame.step}: {problem}; the frames before are kept")
+    def _frame(self, part: Step, produced: bool) -> Frame:
+        a = self._atoms
+        kinetic, volume = float(a.get_kinetic_energy()), float(a.get_volume())
+        virial = -float(a.get_stress()[:3].mean()) if self._stress else np.nan
+        return Frame(
+            step=self.step,
+            part=part.segment.kind,
+            produced=produced,
+            time_ps=self._time_ps(),
+            positions=a.get_positions(),
+            cell=a.cell.array.copy(),
+            temperature=2 * kinetic / (3 * (self._n_atoms - 1) * units.kB),
+            pressure=(2 * kinetic / (3 * volume) + virial) * EV_PER_A3_TO_GPA,
+            potential_energy=float(a.get_potential_energy()),
+            kinetic_energy=kinetic,
+            volume=volume,
+            grade=self._grade(),
+        )

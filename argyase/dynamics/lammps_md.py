@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.calculators.lammps import Prism
-from ase.data import atomic_masses, atomic_numbers
-from numpy.typing import NDArray
 
-from argyase.dynamics.protocols import Segment, Step, schedule
+from argyase.calculators.lammps import BEGIN, create_box, set_up
+from argyase.dynamics.protocols import Step
+from argyase.dynamics.simulation import Frame, MDSettings, Simulation
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.lammps_plugin import create_lammps
@@ -24,89 +24,36 @@ from argyase.units import BAR_TO_GPA
 
 
 @dataclass(frozen=True)
-class Frame:
-    """State of the cell after a step; positions are unwrapped and in the orientation of the input cell."""
-
-    step: int
-    produced: bool
-    time_ps: float  # since the start of production (negative before it)
-    positions: NDArray[np.float64]  # (atom, xyz), A
-    cell: NDArray[np.float64]  # (cell_vector, xyz), A
-    temperature: float  # K
-    pressure: float  # GPa
-    potential_energy: float  # eV
-    kinetic_energy: float  # eV
-    volume: float  # A^3
-    # Largest extrapolation grade of any atom since the last frame; NaN if none was computed.
-    grade: float = math.nan
-
-    @property
-    def scalars(self) -> dict[str, float]:
-        """The thermodynamic record of the frame, by the names of the ``md`` schema."""
-        return {
-            "temperature": self.temperature,
-            "pressure": self.pressure,
-            "potential_energy": self.potential_energy,
-            "kinetic_energy": self.kinetic_energy,
-            "volume": self.volume,
-            "grade": self.grade,
-        }
-
-
-@dataclass(frozen=True)
-class LammpsSettings:
+class LammpsSettings(MDSettings):
     """Everything that fixes a run besides the atoms and the potential (units in the names)."""
 
-    temperature_K: float
-    segments: Sequence[Segment]
-    timestep_fs: float = 2.0
-    sample_ps: float = 0.1
-    pressure_GPa: float = 0.0
-    thermostat_ps: float = 0.1
-    barostat_ps: float = 1.0
-    coupling: Literal["iso", "aniso", "tri"] = "iso"
-    seed: int = 1
-    max_temperature_factor: float = 2.0
-    max_volume_change: float = 0.3
     precision: Literal["double", "mixed"] = "double"
     threads: int = 1
     grade_every: int = 100
     grade_break: float = GRADE_BREAK
 
     def __post_init__(self) -> None:
-        for name in ("temperature_K", "timestep_fs", "sample_ps", "thermostat_ps", "barostat_ps"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"md.{name} = {getattr(self, name)}: must be positive")
+        super().__post_init__()
         if self.threads < 1:
             raise ConfigError(f"md.threads = {self.threads}: must be at least 1")
         if self.grade_every < 0:
             raise ConfigError(f"md.grade_every = {self.grade_every}: steps between grades, or 0 for none")
         if not self.grade_break >= 1:
             raise ConfigError(f"md.grade_break = {self.grade_break}: must be at least 1, the grade of known atoms")
-        if not 0 < self.seed < 2**31:
-            raise ConfigError(f"md.seed = {self.seed}: LAMMPS allows 1 ... 2147483647")
-
-    @property
-    def sample_steps(self) -> int:
-        """Steps between frames."""
-        return max(1, round(self.sample_ps * 1000.0 / self.timestep_fs))
-
-    def schedule(self) -> list[Step]:
-        """The segments on the step counter."""
-        return schedule(self.segments, self.temperature_K, self.timestep_fs, self.sample_steps)
 
 
-class LammpsMD:
-    """One molecular-dynamics run that yields frames and can be stopped and gone on with.
+class LammpsMD(Simulation):
+    """Molecular dynamics in LAMMPS.
 
     Parameters
     ----------
     atoms
         Starting structure, periodic in all three directions.
     potential
-        Path of the ``.mtp`` or ``.almtp`` file.
+        Path of the ``.mtp`` or ``.almtp`` file; or the lines that set any other pair style of LAMMPS (see
+        `argyase.calculators.lammps`).
     species
-        Chemical symbols of the potential's species, in its order.
+        Chemical symbols of the potential's species, in its order; of LAMMPS' types 1, 2, ...
     settings
         Protocol, ensemble and bounds.
     restart
@@ -130,7 +77,7 @@ class LammpsMD:
     def __init__(
         self,
         atoms: Atoms,
-        potential: Path,
+        potential: Path | Sequence[str],
         species: Sequence[str],
         settings: LammpsSettings,
         restart: Path | None = None,
@@ -141,32 +88,32 @@ class LammpsMD:
         if not atoms.pbc.all():
             raise ConfigError(f"structure: periodic in {atoms.pbc.tolist()}; MD needs all three directions periodic")
         symbols = atoms.get_chemical_symbols()
+        name = potential.name if isinstance(potential, Path) else potential[0]
         if unknown := sorted(set(symbols) - set(species)):
-            raise ConfigError(f"structure: the potential {potential.name} knows {list(species)}, not {unknown}")
-        self._settings = settings
-        self._steps = settings.schedule()
+            raise ConfigError(f"structure: the potential {name} knows {list(species)}, not {unknown}")
+        super().__init__(settings, len(atoms), float(atoms.get_volume()))
+        self._lammps_settings = settings
         self._graded = active_set is not None and settings.grade_every > 0
-        self._production = self._steps[-1].first
-        self._n_atoms = len(atoms)
-        self._volume0 = float(atoms.get_volume())
-        self._prism = Prism(atoms.cell.array, pbc=True)
         self._lmp: Any = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
         if (ranks := self._lmp.extract_setting("world_size")) != 1:
             raise ConfigError(
                 f"md: started on {ranks} MPI ranks; argyase md runs on one rank, start it without mpiexec"
             )
-        self._command("units metal", "atom_style atomic", "atom_modify map yes", "boundary p p p", "newton on")
+        self._command(*BEGIN)
         if restart is None:
-            self._create(atoms, symbols, species)
+            create_box(self._lmp, atoms, species)
         else:
             self._command(f'read_restart "{restart}"')
-        for t, symbol in enumerate(species, start=1):
-            self._command(f"mass {t} {atomic_masses[atomic_numbers[symbol]]:.10g}")
-        grade = f' grade "{active_set}"' if self._graded else ""
+        self._prism = Prism(atoms.cell.array, pbc=True)
+        if isinstance(potential, Path):
+            grade = f' grade "{active_set}"' if self._graded else ""
+            potential = [
+                f'pair_style mtp "{potential}" precision {settings.precision} threads {settings.threads}{grade}',
+                "pair_coeff * *",
+                *pair_coeffs(repulsion or {}, species),
+            ]
+        set_up(self._lmp, potential, species)
         self._command(
-            f'pair_style mtp "{potential}" precision {settings.precision} threads {settings.threads}{grade}',
-            "pair_coeff * *",
-            *pair_coeffs(repulsion or {}, species),
             f"timestep {settings.timestep_fs * 1e-3:.10g}",
             "neighbor 1.0 bin",
             "neigh_modify delay 0 every 2 check yes",
@@ -182,22 +129,13 @@ class LammpsMD:
             self._command(f"velocity all create {2 * first:.10g} {settings.seed} mom yes rot no dist gaussian")
         self.step = int(self._lmp.extract_global("ntimestep"))
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole protocol."""
-        return self._steps[-1].last
-
-    @property
-    def production_frames(self) -> int:
-        """Frames that the ``produce`` segment yields."""
-        return (self._steps[-1].last - self._production) // self._settings.sample_steps
-
     def frames(self) -> Iterator[Frame]:
         """Run what is left of the protocol, one frame every `sample_ps`."""
         sample = self._settings.sample_steps
         for part in self._steps:
             if self.step >= part.last:
                 continue
+            self._part = part
             self._set_ensemble(part)
             setup = True
             while self.step < part.last:
@@ -222,16 +160,6 @@ class LammpsMD:
         for line in lines:
             self._lmp.command(line)
 
-    def _create(self, atoms: Atoms, symbols: Sequence[str], species: Sequence[str]) -> None:
-        xhi, yhi, zhi, xy, xz, yz = (f"{v:.16g}" for v in self._prism.get_lammps_prism())
-        box = f"region box prism 0 {xhi} 0 {yhi} 0 {zhi} {xy} {xz} {yz} units box"
-        self._command("box tilt large", box, f"create_box {len(species)} box")
-        x = self._prism.vector_to_lammps(atoms.get_positions(), wrap=True)
-        types = [species.index(s) + 1 for s in symbols]
-        created = self._lmp.create_atoms(self._n_atoms, list(range(1, self._n_atoms + 1)), types, x.ravel().tolist())
-        if created != self._n_atoms:
-            raise SimulationError(f"LAMMPS placed {created} of {self._n_atoms} atoms in the cell: check the structure")
-
     def _set_ensemble(self, part: Step) -> None:
         s = self._settings
         t0, t1 = part.segment.temperatures(s.temperature_K)
@@ -253,18 +181,8 @@ class LammpsMD:
             text = " ".join(str(error).split())
             raise SimulationError(f"after {self._when()}: LAMMPS stopped: {text}; {self._remedy}") from error
 
-    _remedy = (
-        "the potential probably left the domain in which it was trained: lower the temperature or the time step, "
-        "or train it on such structures; all frames before are kept"
-    )
-
-    def _when(self) -> str:
-        ps = (self.step - self._production) * self._settings.timestep_fs * 1e-3
-        part = "into production" if ps >= 0 else "before production, in heating or equilibration"
-        return f"step {self.step} ({abs(ps):.2f} ps {part})"
-
     def _frame(self) -> Frame:
-        lmp, s = self._lmp, self._settings
+        lmp = self._lmp
         thermo = lmp.last_thermo()
         n = lmp.extract_setting("nlocal")
         order = np.argsort(lmp.numpy.extract_atom("id")[:n])
@@ -279,8 +197,9 @@ class LammpsMD:
         positions = x - np.asarray(low) + image @ cell
         frame = Frame(
             step=self.step,
-            produced=self.step > self._production,
-            time_ps=(self.step - self._production) * s.timestep_fs * 1e-3,
+            part=self._part.segment.kind,
+            produced=self._part.segment.keep,
+            time_ps=self._time_ps(),
             positions=self._prism.vector_to_ase(positions),
             cell=self._prism.vector_to_ase(cell),
             temperature=float(thermo["Temp"]),
@@ -305,29 +224,11 @@ class LammpsMD:
         return grade or math.nan
 
     def _check(self, frame: Frame) -> None:
-        s = self._settings
-        if frame.grade > s.grade_break:
+        limit = self._lammps_settings.grade_break
+        if frame.grade > limit:
             raise ExtrapolationError(
-                f"{self._when()}: extrapolation grade {frame.grade:.3g} is above {s.grade_break:g}: the potential left "
+                f"{self._when()}: extrapolation grade {frame.grade:.3g} is above {limit:g}: the potential left "
                 "the domain in which it was trained; lower the temperature, or train it on such structures (or raise "
                 "md.grade_break, and trust nothing); all frames before are kept"
             )
-        if len(frame.positions) != self._n_atoms:
-            lost = self._n_atoms - len(frame.positions)
-            raise SimulationError(f"{self._when()}: {lost} of {self._n_atoms} atoms were lost; {self._remedy}")
-        if not (np.isfinite(frame.positions).all() and np.isfinite(frame.potential_energy)):
-            raise SimulationError(f"{self._when()}: positions or energy are not finite; {self._remedy}")
-        # A small cell fluctuates by T sqrt(2 / 3N): six standard deviations on top of the factor.
-        noise = 1 + 6 * np.sqrt(2 / (3 * self._n_atoms))
-        limit = s.max_temperature_factor * noise * max(s.temperature_K, self._steps[0].segment.start_K)
-        if frame.temperature > limit:
-            raise SimulationError(
-                f"{self._when()}: temperature {frame.temperature:.0f} K is above {limit:.0f} K "
-                f"({s.max_temperature_factor:g} x the target {s.temperature_K:g} K and its fluctuation); {self._remedy}"
-            )
-        change = frame.volume / self._volume0 - 1
-        if abs(change) > s.max_volume_change:
-            raise SimulationError(
-                f"{self._when()}: the cell volume changed by {100 * change:+.0f} % (allowed "
-                f"{100 * s.max_volume_change:g} %): it explodes or collapses; {self._remedy}"
-            )
+        super()._check(frame)

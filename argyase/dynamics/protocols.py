@@ -1,4 +1,4 @@
-"""Molecular-dynamics protocols as data: heat, equilibrate, produce."""
+"""Molecular-dynamics protocols as data: heat, equilibrate, produce; melt and quench."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ class Segment:
     start_K: float = 10.0
     rate_K_fs: float = 0.5
 
+    @property
+    def keep(self) -> bool:
+        """Whether its frames are kept."""
+        return self.kind == "produce"
+
     def temperatures(self, target_K: float) -> tuple[float, float]:
         """First and last thermostat temperature, K.
 
@@ -65,31 +70,84 @@ DEFAULT_SEGMENTS: tuple[Segment, ...] = (
 
 
 @dataclass(frozen=True)
+class Ramp:
+    """One piece of a protocol with temperatures of its own, whatever the target of the run.
+
+    Attributes
+    ----------
+    kind
+        Its name, and the group of its frames in training data.
+    start_K, stop_K
+        Thermostat temperature at its start and end, K; linear in between.
+    duration_ps
+        Length, ps.
+    ensemble
+        ``nve``, ``nvt`` or ``npt``.
+    keep
+        Whether its frames are kept.
+    """
+
+    kind: str
+    start_K: float
+    stop_K: float
+    duration_ps: float
+    ensemble: Ensemble = "nvt"
+    keep: bool = True
+
+    def temperatures(self, target_K: float) -> tuple[float, float]:
+        """First and last thermostat temperature, K."""
+        return self.start_K, self.stop_K
+
+    def steps(self, target_K: float, timestep_fs: float) -> int:
+        """Number of MD steps."""
+        return round(self.duration_ps * 1000.0 / timestep_fs)
+
+
+SAMPLING_SEGMENTS: tuple[Segment, ...] = (
+    Segment("heat", "nvt", rate_K_fs=0.5),
+    Segment("equilibrate", "nvt", duration_ps=20.0),
+    Segment("produce", "nvt", duration_ps=10.0),
+)
+"""Crystals of the reference protocol (Jang et al. 2025): 10 ps of NVT with a frame every 0.1 ps."""
+
+MELT_QUENCH: tuple[Ramp, ...] = (
+    Ramp("premelt", 4000.0, 4000.0, 10.0, keep=False),
+    Ramp("melt", 2000.0, 2000.0, 20.0),
+    Ramp("quench", 2000.0, 300.0, 17.0),
+)
+"""Amorphous phases of the reference protocol: 100 K/ps, frames of melt and quench."""
+
+
+@dataclass(frozen=True)
 class Step:
     """A segment with its place on the global step counter: steps first < n <= last."""
 
-    segment: Segment
+    segment: Segment | Ramp
     first: int
     last: int
 
 
-def schedule(segments: Sequence[Segment], target_K: float, timestep_fs: float, sample_steps: int) -> list[Step]:
-    """Lay segments out on the step counter; each is rounded up to a whole number of samples.
+def schedule(segments: Sequence[Segment | Ramp], target_K: float, timestep_fs: float, sample_steps: int) -> list[Step]:
+    """Lay segments, or ramps, out on the step counter; each is rounded up to a whole number of samples.
 
     Raises
     ------
     ConfigError
-        If a duration, rate or temperature is not positive, or ``produce`` is not the one last segment.
+        If a duration, rate or temperature is not positive, ``produce`` is not the one last segment, or no ramp is kept.
     """
-    if not segments or segments[-1].kind != "produce" or sum(s.kind == "produce" for s in segments) != 1:
+    if any(isinstance(s, Ramp) for s in segments):
+        if not any(s.keep for s in segments):
+            raise ConfigError(f"ramps: none of {[s.kind for s in segments]} has keep = true: no frame would be kept")
+    elif not segments or segments[-1].kind != "produce" or sum(s.kind == "produce" for s in segments) != 1:
         kinds = [s.kind for s in segments]
         raise ConfigError(f"md.segments: needs exactly one 'produce', as the last segment; got {kinds}")
     for n, s in enumerate(segments):
-        for name, value in (("rate_K_fs", s.rate_K_fs), ("start_K", s.start_K)):
-            if s.kind == "heat" and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"md.segments[{n}].{name} = {value}: must be positive")
-        if s.kind != "heat" and not (math.isfinite(s.duration_ps) and s.duration_ps > 0):
-            raise ConfigError(f"md.segments[{n}].duration_ps = {s.duration_ps}: must be positive (ps)")
+        heats = isinstance(s, Segment) and s.kind == "heat"
+        positive = ("rate_K_fs", "start_K") if heats else ("duration_ps",)
+        for name in (*positive, *(("start_K", "stop_K") if isinstance(s, Ramp) else ())):
+            if not (math.isfinite(value := getattr(s, name)) and value > 0):
+                unit = " (ps)" if name == "duration_ps" else ""
+                raise ConfigError(f"md.segments[{n}].{name} = {value}: must be positive{unit}")
     steps, first = [], 0
     for s in segments:
         count = math.ceil(s.steps(target_K, timestep_fs) / sample_steps) * sample_steps

@@ -1,119 +1,177 @@
-"""Molecular dynamics over ASE calculators, against what is known and against LAMMPS."""
+"""Runs in ASE against runs in LAMMPS: the same frames, ensembles and protocols; restarts; what is refused."""
 
-from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
-from argyase.calculators import calculator
-from argyase.dynamics.ase_md import AseSettings, Ramp, run
-from argyase.dynamics.lammps_md import Frame, LammpsMD, LammpsSettings
-from argyase.dynamics.protocols import Segment
-from argyase.errors import ConfigError, SimulationError
+from argyase.dynamics.ase_md import AseMD
+from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
+from argyase.dynamics.protocols import Ramp, Segment
+from argyase.dynamics.simulation import Frame, MDSettings, Simulation
+from argyase.errors import CalculatorError, ConfigError, SimulationError
 from argyase.potentials.model_card import find_potential
-from argyase.potentials.validation import relax
+from argyase.potentials.mtp import MTP
 from argyase.structures.argyrodite import argyrodite
+from argyase.units import EV_PER_A3_TO_GPA
+
+CARD = find_potential("LiPSCl-study")
+ARGON = ["pair_style lj/cut 7.0", "pair_coeff * * 0.0103 3.4", "pair_modify shift yes"]
 
 
-class Springs(Calculator):
-    """Every atom on a spring of 5 eV/A^2 to its site: an Einstein crystal, of which everything is known."""
-
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
-
-    def __init__(self, sites: np.ndarray) -> None:
-        super().__init__()
-        self.sites = sites
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        d = atoms.positions - self.sites
-        self.results = {"energy": 2.5 * float((d**2).sum()), "forces": -5.0 * d, "stress": np.zeros(6)}
+def settings(*segments: Segment | Ramp, **changes: Any) -> LammpsSettings:
+    base: dict[str, Any] = {
+        "temperature_K": 300.0,
+        "sample_ps": 0.01,
+        "timestep_fs": 1.0,
+        "max_temperature_factor": 9.0,
+    }
+    return LammpsSettings(segments=segments, **{**base, **changes})
 
 
-def crystal() -> tuple[Atoms, Springs]:
-    atoms = bulk("Li", cubic=True) * 4
-    return atoms, Springs(atoms.positions.copy())
+def mtp(atoms: Atoms, config: MDSettings, restart: Path | None = None) -> AseMD:
+    return AseMD(atoms, MTP(CARD.path, CARD.species), config, restart)
 
 
-def test_energy_is_conserved() -> None:
-    settings = AseSettings([Ramp(600, 600, 1.0, ensemble="nve")], timestep_fs=1.0, sample_ps=0.02, seed=2)
-    frames = list(run(*crystal(), settings))
-    energy = np.array([f.potential_energy + f.kinetic_energy for f in frames])
-    # Velocity Verlet: the energy swings by (omega dt)^2 / 8 of what is exchanged; omega = sqrt(5 eV/A^2 / 6.94 u) is
-    # 0.083 / fs, so 1e-3 of 10 eV, and does not drift.
-    assert np.ptp(energy) < 0.02
-    assert np.abs(energy[-10:].mean() - energy[:10].mean()) < 0.005
-    assert [f.step for f in frames] == list(range(20, 1001, 20))
-    assert frames[-1].time_ps == pytest.approx(1.0)
+def frames(simulation: Simulation) -> list[Frame]:
+    try:
+        return list(simulation.frames())
+    finally:
+        simulation.close()
 
 
-def test_the_thermostat_holds_and_ramps() -> None:
-    ramps = [Ramp(300, 300, 8.0, keep=False), Ramp(300, 900, 6.0), Ramp(900, 900, 8.0)]
-    frames = list(run(*crystal(), AseSettings(ramps, timestep_fs=2.0, sample_ps=0.02, seed=1)))
-    assert sum(not f.produced for f in frames) == 400
-    temperature = np.array([f.temperature for f in frames])
-    energy = np.array([f.potential_energy for f in frames]) / (1.5 * 128 * 8.617333e-5)
-    # 128 atoms: a temperature fluctuates by sqrt(2 / 384) = 7 %; by the thermostat it is another one after 0.2 ps, so
-    # that 6 ps hold some 30: 1.3 %. Potential and kinetic energy are the same by equipartition.
-    for measured in (temperature, energy):
-        assert measured[100:400].mean() == pytest.approx(300, rel=0.05)
-        assert measured[-300:].mean() == pytest.approx(900, rel=0.05)
-        # In the middle of the ramp, over 1 ps (100 K): 5 of them, 3 %, and behind by its 0.1 ps, 10 K.
-        assert measured[525:575].mean() == pytest.approx(600, rel=0.1)
+def produce(ensemble: Any = "nve", ps: float = 0.05) -> Segment:
+    return Segment("produce", ensemble, duration_ps=ps)
 
 
-def test_the_barostat_reaches_the_pressure_of_lammps() -> None:
-    atoms = argyrodite(inversion=0.5, a=10.0)
-    engine = calculator("mtp", potential="LiPSCl-study", repulsion=False)
-    # An ideal crystal is not at rest, and gets hot.
-    atoms = relax(atoms, engine, fmax=0.1)
-    settings = AseSettings([Ramp(300, 300, 10.0, ensemble="npt")], sample_ps=0.02, pressure_GPa=1.0, seed=1)
-    frames = list(run(atoms, engine, settings))[150:]
-    potential = find_potential("LiPSCl-study")
-    segments = (Segment("equilibrate", "npt", duration_ps=3.0), Segment("produce", "npt", duration_ps=7.0))
-    reference = LammpsSettings(300.0, segments, sample_ps=0.02, pressure_GPa=1.0)
-    md = LammpsMD(atoms, potential.path, potential.species, reference)
-    theirs = [frame for frame in md.frames() if frame.produced]
-    md.close()
-    # Volumes of 52 atoms with a bulk modulus of some 25 GPa fluctuate by sqrt(kT V / B) = 5 A^3; 7 ps hold some 10
-    # independent ones: 1.6 A^3 each, of 1000. Pressures swing by 0.6 GPa, with the period of the barostat.
-    assert np.mean([f.volume for f in frames]) == pytest.approx(np.mean([f.volume for f in theirs]), abs=8.0)
-    assert np.mean([f.pressure for f in frames]) == pytest.approx(1.0, abs=0.3)
-    assert np.mean([f.temperature for f in frames]) == pytest.approx(300, rel=0.1)
+def argon() -> Atoms:
+    atoms = bulk("Ar", "fcc", 5.4, cubic=True) * (3, 3, 3)
+    atoms.rattle(0.1, seed=1)
+    return atoms
 
 
-def test_what_explodes_is_reported_and_its_frames_kept() -> None:
-    atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 0.7]], cell=[20, 20, 20], pbc=True)
-    frames: list[Frame] = []
-    settings = AseSettings([Ramp(100, 100, 1.0)], sample_ps=0.01)
-    with pytest.raises(
-        SimulationError, match=r"after step \d+: temperature .* at a target of 100 K; the frames before"
-    ):
-        frames.extend(run(atoms, LennardJones(rc=8.0), settings))
-    assert frames
+def test_a_pair_style_in_lammps_is_lennard_jones_of_ase() -> None:
+    """Energies and pressures that LAMMPS reports of its frames, in npt, against ASE's calculator."""
+    config = settings(produce("npt", 0.5), temperature_K=60.0, sample_ps=0.05, timestep_fs=2.0)
+    for frame in frames(LammpsMD(argon(), ARGON, ["Ar"], config)):
+        there = Atoms("Ar108", frame.positions, cell=frame.cell, pbc=True)
+        there.calc = LennardJones(epsilon=0.0103, sigma=3.4, rc=7.0)
+        assert there.get_potential_energy() == pytest.approx(frame.potential_energy, abs=1e-9)
+        kinetic = 2 * frame.kinetic_energy / (3 * frame.volume)
+        pressure = (kinetic - there.get_stress()[:3].mean()) * EV_PER_A3_TO_GPA
+        # LAMMPS' rounded constants, 1e-7 of a pressure of some 0.1 GPa.
+        assert pressure == pytest.approx(frame.pressure, abs=1e-7)
 
 
-def test_grades_come_with_the_frames() -> None:
+@pytest.mark.parametrize("engine", ["mtp", "argon"])
+def test_both_engines_go_the_same_path(engine: str) -> None:
+    """NVE in ASE from a frame of LAMMPS on, with the velocities that its neighbours in time say."""
+    config = settings(produce(ps=0.05), sample_ps=0.001, temperature_K=100.0)
+    atoms = argon() if engine == "argon" else argyrodite(0.0, 0.5, a=10.0)
+    lammps = LammpsMD(atoms, *((ARGON, ["Ar"]) if engine == "argon" else (CARD.path, CARD.species)), config)
+    theirs = frames(lammps)
+    x = np.array([f.positions for f in theirs])
+    atoms.set_positions(x[1])
+    made = LennardJones(epsilon=0.0103, sigma=3.4, rc=7.0) if engine == "argon" else MTP(CARD.path, CARD.species)
+    ours = AseMD(atoms, made, settings(produce(ps=0.045), sample_ps=0.001))
+    # Velocity Verlet is time-reversible: v(t) = (x(t+1) - x(t-1)) / 2 dt.
+    ours._atoms.set_velocities((x[2] - x[0]) / (2 * units.fs))
+    same = frames(ours)
+    assert [f.step for f in same] == list(range(1, 46))
+    for a, b in zip(same, theirs[2:47], strict=True):
+        # Masses and units of the two differ by 1e-6, after 45 fs of motion by less than 0.5 A.
+        np.testing.assert_allclose(a.positions, b.positions, atol=2e-5)
+        assert a.potential_energy == pytest.approx(b.potential_energy, abs=2e-4)
+        assert a.kinetic_energy == pytest.approx(b.kinetic_energy, abs=2e-4)
+        assert a.temperature == pytest.approx(b.temperature, rel=1e-4)
+        assert a.pressure == pytest.approx(b.pressure, abs=1e-4)
+    assert np.abs(x[46] - x[1]).max() > 0.03
+    total = np.array([f.potential_energy + f.kinetic_energy for f in same]) / len(atoms)
+    # (w dt)^2 / 8 of the kinetic energy, 13 meV an atom at 100 K, w of the fastest period (17 fs).
+    assert np.ptp(total) < 3e-4
+
+
+def test_the_protocol_reaches_its_temperature_and_pressure() -> None:
+    segments = (Segment("heat", "nvt", start_K=10.0, rate_K_fs=0.5), Segment("equilibrate", "nvt", duration_ps=0.4),
+                produce("npt", 4.0))  # fmt: skip
+    config = settings(*segments, sample_ps=0.02, timestep_fs=2.0, max_volume_change=0.9, barostat_ps=0.2,
+                      pressure_GPa=2.0)  # fmt: skip
+    found = frames(mtp(argyrodite(0.0, 0.5, a=10.0), config))
+    made = [f for f in found if f.produced]
+    assert [f.produced for f in found] == [f.time_ps > 1e-9 for f in found]
+    assert len(made) == 200
+    assert made[-1].time_ps == pytest.approx(4.0)
+    # Canonical fluctuations of 52 atoms, 34 K; 0.1 ps of damping in 4 ps: some 20 values.
+    assert np.mean([f.temperature for f in made]) == pytest.approx(300.0, abs=4 * 34 / np.sqrt(20))
+    # Fluctuations of sqrt(kT K / V) = 0.3 GPa at K = 25 GPa, and as many values.
+    late = made[50:]
+    assert np.mean([f.pressure for f in late]) == pytest.approx(2.0, abs=4 * 0.3 / np.sqrt(15))
+    assert np.mean([f.volume for f in late]) < 0.97 * 1000.0
+    centres = [f.positions.T @ argyrodite(0.0, 0.5).get_masses() for f in found if f.part != "produce"]
+    assert np.ptp(centres, axis=0).max() < 1e-6
+
+
+def test_melt_and_quench_by_ramps() -> None:
+    ramps = (Ramp("premelt", 400.0, 400.0, 0.2, keep=False), Ramp("melt", 200.0, 200.0, 0.2),
+             Ramp("quench", 200.0, 20.0, 1.0))  # fmt: skip
+    config = settings(*ramps, timestep_fs=2.0, sample_ps=0.05, thermostat_ps=0.05)
+    for simulation in (mtp(argyrodite(0.0, 0.5, a=10.0), config),
+                       LammpsMD(argyrodite(0.0, 0.5, a=10.0), CARD.path, CARD.species, config)):  # fmt: skip
+        assert simulation.production_frames == 24
+        found = frames(simulation)
+        assert [f.part for f in found] == ["premelt"] * 4 + ["melt"] * 4 + ["quench"] * 20
+        assert [f.produced for f in found] == [False] * 4 + [True] * 24
+        assert found[4].time_ps == pytest.approx(0.05)
+        # Colder by 180 K in a picosecond, and behind the thermostat by its 0.05 ps (9 K); 4 K of fluctuation.
+        assert np.mean([f.temperature for f in found[-3:]]) == pytest.approx(30.0, abs=25.0)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "npt"])
+def test_a_restart_goes_on(ensemble: Any, tmp_path: Path) -> None:
+    atoms = argyrodite(0.0, 0.5, a=10.0)
+    config = settings(Segment("heat", "nvt", start_K=100.0, rate_K_fs=20.0), produce(ensemble, 0.05))
+    whole = frames(mtp(atoms, config))
+    first = mtp(atoms, config)
+    parts = [f for _, f in zip(range(2), first.frames(), strict=False)]
+    first.write_restart(tmp_path / "r")
+    second = mtp(atoms, config, tmp_path / "r")
+    assert second.step == 20
+    parts += frames(second)
+    assert [(f.step, f.part, f.produced) for f in parts] == [(f.step, f.part, f.produced) for f in whole]
+    if ensemble == "nve":
+        for a, b in zip(whole, parts, strict=True):
+            # The same noise in the ramp, which ended before the stop or after it.
+            np.testing.assert_allclose(a.positions, b.positions, atol=1e-9)
+
+
+def test_replicas_differ_and_repeat() -> None:
     atoms = argyrodite(a=10.0)
-    engine = calculator("mtp", potential="LiPSCl-study")
-    (frame,) = run(atoms, engine, AseSettings([Ramp(300, 300, 0.1)]))
-    assert 0 < frame.grade < 2
+    a, b, c = (frames(mtp(atoms, settings(produce("nvt", 0.01), seed=s)))[-1] for s in (1, 1, 2))
+    np.testing.assert_array_equal(a.positions, b.positions)
+    assert np.abs(a.positions - c.positions).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"ramps": []}, "give at least one"),
-        ({"ramps": [Ramp(0, 300, 1)]}, r"ramps\[0\].start_K = 0: must be positive"),
-        ({"ramps": [Ramp(300, 600, 1, ensemble="npt")]}, "temperature of an npt ramp cannot change"),
-        ({"timestep_fs": 0.0}, "timestep_fs = 0.0: must be positive"),
-    ],
-)
-def test_wrong_settings(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        replace(AseSettings([Ramp(300, 300, 1)]), **change)
+def test_what_is_wrong_is_named() -> None:
+    atoms = argyrodite(a=10.0)
+    with pytest.raises(ConfigError, match="'heat' changes the temperature in npt"):
+        mtp(atoms, settings(Segment("heat", "npt"), produce()))
+    with pytest.raises(ConfigError, match='coupling = "aniso"'):
+        mtp(atoms, settings(produce("npt"), coupling="aniso"))
+    with pytest.raises(SimulationError, match=r"after step 0 .*the calculator failed: CalculatorError: species"):
+        frames(mtp(argyrodite(halide="Br"), settings(produce())))
+    with pytest.raises(SimulationError, match=r"temperature \d+ K is above \d+ K"):
+        frames(mtp(atoms, settings(produce(), max_temperature_factor=0.1)))
+    with pytest.raises(CalculatorError, match=r"LAMMPS refuses 'pair_coeff 1 1 0\.1'"):
+        LammpsMD(argon(), ["pair_style lj/cut 5.0", "pair_coeff 1 1 0.1"], ["Ar"], settings(produce()))
+    open_ended = argon()
+    open_ended.pbc = [True, True, False]
+    with pytest.raises(ConfigError, match="all three directions periodic"):
+        AseMD(open_ended, LennardJones(), settings(produce()))
+    with pytest.raises(ConfigError, match=r"none of .*'hot'.* has keep = true"):
+        settings(Ramp("hot", 300.0, 300.0, 1.0, keep=False)).schedule()
+    with pytest.raises(ConfigError, match=r"stop_K = -1.0: must be positive"):
+        settings(Ramp("hot", 300.0, -1.0, 1.0)).schedule()

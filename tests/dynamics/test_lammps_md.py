@@ -11,8 +11,9 @@ from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 from strategies import rotation
 
-from argyase.dynamics.lammps_md import Frame, LammpsMD, LammpsSettings
+from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
 from argyase.dynamics.protocols import Segment
+from argyase.dynamics.simulation import Frame
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.physics.unwrap import check_unwrapped, unwrap, wrap
 from argyase.potentials.model_card import find_potential

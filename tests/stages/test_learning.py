@@ -50,7 +50,7 @@ def test_dynamics_is_sampled_once(lake: Lake, cell: str) -> None:
     (run_id,) = sample.run(config, lake)
     frames = info(lake, run_id)
     assert len(frames) == 6
-    assert {a.info["group"] for a in frames} == {"md"}
+    assert {a.info["group"] for a in frames} == {"Li6PS5Cl md"}
     assert {a.info["trajectory"] for a in frames} == {run_id}
     assert {a.info["parent"] for a in frames} == {run_id}
     np.testing.assert_allclose(frames[0].cell.lengths(), 10.1)
@@ -222,7 +222,11 @@ def test_export_is_read_again(lake: Lake, tmp_path: Path, cell: str) -> None:
     (run_id,) = label.run(label.Config((sampled,), export=str(file), **BY_STUDY), lake)
     own, again = label.read_frames(lake, [run_id]), ase.io.read(file, index=":")
     for a, b in zip(own, again, strict=True):
-        assert (a.info["group"], a.info["trajectory"]) == (b.info["group"], b.info["trajectory"]) == ("rattle", sampled)
+        assert (
+            (a.info["group"], a.info["trajectory"])
+            == (b.info["group"], b.info["trajectory"])
+            == ("Li6PS5Cl rattle", sampled)
+        )
         # Eight digits in the file.
         np.testing.assert_allclose(b.get_forces(), a.get_forces(), atol=1e-7)
         np.testing.assert_allclose(b.get_stress(), a.get_stress(), atol=1e-7)
