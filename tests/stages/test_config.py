@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argyase.errors import ConfigError
-from argyase.stages import _config, md
+from argyase.stages import _config, learn, md
 from argyase.stages._config import setting
 from argyase.stages.campaign import read_campaign
 
@@ -84,6 +84,11 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CAMPAIGNS.glob("*.toml")), ids=lambda p: p.stem)
 def test_the_shipped_campaigns_are_valid(path: Path) -> None:
+    if "learn" in _config.load(str(path)):
+        learning = learn.read(str(path))
+        assert learning.structures
+        assert all((CAMPAIGNS.parent / name).is_file() for name in learning.config.labels)
+        return
     campaign = read_campaign(str(path))
     assert campaign.structures()
     assert campaign.dynamics("id")
