@@ -26,7 +26,7 @@ def pack(schema: Schema, frames: Sequence[Atoms], **more: Any) -> xr.Dataset:
 
     Group, trajectory and parent run come from the frames' ``info``; `more` are further variables of the schema.
     """
-    names = {name: [str(a.info.get(name, "")) for a in frames] for name in INFO}
+    names: dict[str, Any] = {name: [str(a.info.get(name, "")) for a in frames] for name in INFO}
     return schema.dataset(
         positions=np.concatenate([a.positions for a in frames]) if frames else np.empty((0, 3)),
         cell=np.array([a.cell.array for a in frames]).reshape(-1, 3, 3),

@@ -213,7 +213,7 @@ def _save(file: Path, state: FitState) -> None:
         for which in ("potential", "best")
         for name in _COEFFICIENTS
     }
-    own = {"damping": state.damping, "growth": state.growth, "finished": state.finished}
+    own: dict[str, Any] = {"damping": state.damping, "growth": state.growth, "finished": state.finished}
     new = file.with_name("restart.new.npz")
     np.savez(new, losses=state.losses, held_out=state.held_out, **own, **arrays)
     os.replace(new, file)
@@ -254,7 +254,7 @@ def _results(state: FitState, config: Config, folder: Path, training: Labels, he
     predictions = {key: predict(calculator, labels) for key, labels in sets.items()}
     groups = ["all", *sorted(set(training.groups) | set(held_out.groups))]
     columns = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "stress_mae", "stress_rmse")
-    errors = {column: np.full((2, len(groups)), np.nan) for column in columns}
+    errors: dict[str, Any] = {column: np.full((2, len(groups)), np.nan) for column in columns}
     frames = np.zeros((2, len(groups)), dtype=int)
     by_species = np.full((2, len(config.species)), np.nan)
     symbols = {key: [s for a in labels.frames for s in a.get_chemical_symbols()] for key, labels in sets.items()}

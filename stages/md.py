@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -36,8 +36,6 @@ from argyase.stages._run import (
 
 if TYPE_CHECKING:
     from argyase.dynamics.simulation import Simulation
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -158,8 +156,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 def _simulation(config: Config, atoms: Atoms, potential: Potential | None, restart: Path | None) -> Simulation:
     from argyase.dynamics.simulation import MDSettings
 
-    def shared(kind: type[T]) -> T:
-        names = {f.name for f in fields(kind)} & {f.name for f in fields(Config)}  # type: ignore[arg-type]
+    def shared(kind: Any) -> Any:
+        names = {f.name for f in fields(kind)} & {f.name for f in fields(Config)}
         return kind(**{name: getattr(config, name) for name in names}, seed=config.replica)
 
     if config.calculator:

@@ -197,7 +197,7 @@ def _frames_file(attempt: Attempt, step: int) -> Path:
 
 
 def _save(path: Path, kept: Sequence[Atoms]) -> None:
-    info = {name: [a.info[name] for a in kept] for name in _INFO}
+    info: dict[str, Any] = {name: [a.info[name] for a in kept] for name in _INFO}
     new = path.with_name("restart.new.npz")
     np.savez(new, positions=[a.positions for a in kept], cells=[a.cell.array for a in kept], **info)
     os.replace(new, path)
