@@ -1,8 +1,9 @@
 """Small results that are computed once ever, by whichever process comes first; kept by the hash of what they are of.
 
 ``lake/store/<name>/<key[:2]>/<key>.npz`` appears by one rename; ``<key>.failed`` holds the reason of a failure. A
-process that computes holds a lock on ``<key>.lock``, which the system lets go when the process dies, however it dies.
-(On network file systems without locks two machines may compute the same result; both are right, and one is kept.)
+process that computes holds a lock on ``<key>.lock``, which the system lets go when the process dies, however it dies;
+the size of the file is the number of processes that died so. (On network file systems without locks two machines may
+compute the same result; both are right, and one is kept.)
 """
 
 from __future__ import annotations
@@ -65,9 +66,20 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def forget_failure(self, key: str) -> None:
+        """Let a computation that failed be tried again."""
+        self._file(key, ".failed").unlink(missing_ok=True)
+
+    def settled(self, key: str) -> bool:
+        """Whether there is a result or a failure."""
+        return key in self or self._file(key, ".failed").is_file()
+
     @contextmanager
-    def claim(self, key: str) -> Iterator[bool]:
-        """Claim the computation of a result: False if another process is at it."""
+    def claim(self, key: str) -> Iterator[int | None]:
+        """Claim the computation of a result: None if another process is at it, else how many have died at it.
+
+        What is settled may be claimed, too: look again once it is yours.
+        """
         path = self._file(key, ".lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,9 +90,14 @@ class Store:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield False
+                yield None
                 return
-            yield True
+            deaths = os.fstat(handle).st_size
+            os.ftruncate(handle, deaths + 1)
+            try:
+                yield deaths
+            finally:
+                os.ftruncate(handle, deaths)
         finally:
             os.close(handle)
 
@@ -97,7 +114,7 @@ class Store:
             os.replace(new, path)
         except OSError as error:
             raise DatalakeError(f"{path}: cannot be written: {error.strerror}") from None
-        self._file(key, ".failed").unlink(missing_ok=True)
+        self.forget_failure(key)
         self._file(key, ".lock").unlink(missing_ok=True)
 
     def fail(self, key: str, reason: str) -> None:

@@ -39,6 +39,30 @@ def pack(schema: Schema, frames: Sequence[Atoms], **more: Any) -> xr.Dataset:
     )
 
 
+def packable(atoms: Atoms) -> Atoms:
+    """A frame as `unpack` gives it back: periodic in all directions, or a molecule without a cell.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+
+    >>> packable(Atoms("Li", cell=[9, 9, 9])).cell.rank
+    0
+    """
+    if atoms.pbc.all() and atoms.cell.rank == 3:
+        return atoms
+    if atoms.pbc.any():
+        where = f"{atoms.info.get('parent', 'a frame')} frame {atoms.info.get('parent_frame', '')}".strip()
+        raise ConfigError(
+            f"{where}: periodic in {atoms.pbc.tolist()} with {atoms.cell.rank} cell vectors; frames must be periodic "
+            "in all three directions, or in none: give a slab a cell with a vacuum, and pbc in all three"
+        )
+    molecule: Atoms = atoms.copy()
+    molecule.set_cell(np.zeros((3, 3)))
+    return molecule
+
+
 def unpack(dataset: xr.Dataset) -> list[Atoms]:
     """The frames of a dataset that `pack` made; with labels, if it has them."""
     frames, first = [], 0
@@ -124,9 +148,11 @@ def _of_run(lake: Lake, run_id: str, stride: int) -> list[Atoms]:
     data = lake.open_run(run_id)
     if "atoms" in data:
         found = unpack(data)
-        for n, atoms in enumerate(found):
-            if record.stage == "sample":
-                atoms.info.update(parent=run_id, parent_frame=n)
+        if record.stage == "sample":
+            still = np.isnan(data["temperature"].values).tolist()
+            for n, atoms in enumerate(found):
+                # One does not lead to another where there was no dynamics.
+                atoms.info.update(parent=run_id, parent_frame=n, independent=still[n])
         return found
     atoms = structures.to_atoms(data)
     atoms.info.update(group="structure", trajectory=run_id, parent=run_id, parent_frame=0)

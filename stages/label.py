@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from argyase.datalake.errors import RunningElsewhereError
 from argyase.datalake.lake import Lake
@@ -25,10 +28,12 @@ from argyase.schemas import LABEL
 from argyase.stages._config import setting
 from argyase.stages._frames import (
     CALCULATOR_HELP,
+    INFO,
     SETTINGS_HELP,
     frame_key,
     frames_of,
     pack,
+    packable,
     parse_settings,
     unpack,
 )
@@ -48,9 +53,28 @@ class Config:
     export: str = setting("", help="write the labelled frames to this file, too (.extxyz or .extxyz.gz)")
 
 
+DEATHS = 3
+"""A frame at which so many processes have died is a failure."""
+
+_SUFFIXES = (".extxyz", ".extxyz.gz")
+
+Job = tuple[str, Atoms]
+
+
 def read_frames(lake: Lake, ids: Sequence[str]) -> list[Atoms]:
-    """Labelled frames of label runs, with group and trajectory in ``info``."""
-    return [atoms for name in ids for atoms in unpack(lake.open_run(name))]
+    """Labelled frames of label runs, with group and trajectory in ``info``.
+
+    Raises
+    ------
+    ConfigError
+        If a run is of another stage.
+    """
+    found = []
+    for name in ids:
+        if (stage := lake.record(name).stage) != "label":
+            raise ConfigError(f"{name}: a run of stage {stage}, which has no labels; make them with: argyase label")
+        found += unpack(lake.open_run(name))
+    return found
 
 
 # ---- in the processes that compute ----
@@ -59,33 +83,79 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(lake: str, store: str, calculator: str, settings: dict[str, Any]) -> None:
-    from argyase.calculators import calculator as build
-
-    _worker["store"] = Store(Path(lake), store)
-    _worker["calculator"] = build(calculator, **settings)
+    _worker.clear()
+    _worker.update(store=Store(Path(lake), store), engine=(calculator, settings))
 
 
-def _compute(job: tuple[str, Atoms]) -> str:
-    """Label a frame unless somebody does: "done", "elsewhere" or "failed"."""
+def _start_process(*worker: Any) -> None:
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    _start_worker(*worker)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Ended(BaseException):
+    """Of SIGTERM in a process of its own."""
+
+
+def _end(*_: Any) -> None:
+    if _worker.get("busy"):
+        raise _Ended
+    os._exit(1)
+
+
+def _compute_or_end(job: Job) -> str:
+    """In a process of its own, which SIGTERM ends; that is no death of the frame (see `Store.claim`)."""
+    try:
+        _worker["busy"] = True
+        return _compute(job)
+    except _Ended:
+        os._exit(1)
+    finally:
+        _worker["busy"] = False
+
+
+def _compute(job: Job) -> str:
+    """Label a frame unless somebody has or does: "settled" or "elsewhere"."""
     key, atoms = job
     store: Store = _worker["store"]
-    with store.claim(key) as ours:
-        if not ours:
+    with store.claim(key) as deaths:
+        if deaths is None:
             return "elsewhere"
-        if key in store:
-            return "done"
+        if store.settled(key):
+            return "settled"
+        if deaths >= DEATHS:
+            store.fail(key, f"{deaths} processes died while they computed it: a crash, out of memory, or killed")
+            return "settled"
+        if "calculator" not in _worker:  # only now: it may take longer than to wait for others
+            from argyase.calculators import calculator
+
+            name, settings = _worker["engine"]
+            _worker["calculator"] = calculator(name, **settings)
         try:
-            atoms.calc = _worker["calculator"]
-            arrays = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-            arrays["stress"] = atoms.get_stress() if atoms.cell.rank == 3 else np.full(6, np.nan)
-            for name, values in arrays.items():
-                if not np.isfinite(values).all() and not (name == "stress" and atoms.cell.rank < 3):
-                    raise CalculatorError(f"the {name} is not finite")
+            arrays = _labels(atoms, _worker["calculator"])
         except Exception as error:  # calculators raise anything
             store.fail(key, f"{type(error).__name__}: {error}")
-            return "failed"
-        store.put(key, arrays)
-        return "done"
+            del _worker["calculator"]  # some are of no use after an error
+        else:
+            store.put(key, arrays)
+    return "settled"
+
+
+def _labels(atoms: Atoms, calculator: Any) -> dict[str, Any]:
+    frame = atoms.copy()
+    frame.calc = calculator
+    arrays = {"energy": frame.get_potential_energy(), "forces": frame.get_forces()}
+    if frame.cell.rank == 3 and "stress" in calculator.implemented_properties:
+        arrays["stress"] = frame.get_stress()
+    if wrong := [name for name, values in arrays.items() if not np.isfinite(values).all()]:
+        raise CalculatorError(f"the {wrong[0]} is not finite")
+    return {"stress": np.full(6, np.nan), **arrays}
 
 
 # ---- the stage ----
@@ -103,9 +173,12 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     if config.jobs < 1 or config.stride < 1:
         raise ConfigError(f"label.jobs = {config.jobs}, label.stride = {config.stride}: need 1 or more")
+    if config.export:
+        _check_export(config.export)
     settings = parse_settings(config.settings, "label.settings")
     who = identity(config.calculator, **settings)
     frames, parents = frames_of(lake, config.frames, config.stride)
+    frames = [packable(atoms) for atoms in frames]
     # The same frame from two sources is one.
     unique = {frame_key(atoms): atoms for atoms in reversed(frames)}
     unique = dict(reversed(unique.items()))
@@ -134,6 +207,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         )
     keys = [key for key in unique if key not in failed]
     parameters = {"calculator": who, "frames_sha256": _hash(keys), "frames": len(keys)}
+    if any(Path(source).is_file() for source in config.frames):
+        # Runs of the lake are named as inputs; of files, this says where frames come from and what group they are of.
+        parameters["origin_sha256"] = _hash([[str(a.info.get(k, "")) for k in INFO] for a, _ in labelled])
     run_id = published(lake, "label", parameters, parents, LABEL.version)
     if run_id is None:
         dataset = pack(
@@ -164,63 +240,76 @@ def _label(
     unique: dict[str, Atoms], store: Store, worker: tuple[Any, ...], config: Config, report: Report
 ) -> dict[str, str]:
     """Compute the labels that are missing; the reasons of those that failed, by key."""
-    failed = {key: reason for key in unique if key not in store and (reason := store.failure(key)) is not None}
     if config.retry_failed:
-        failed = {}
-    todo = [(key, atoms) for key, atoms in unique.items() if key not in store and key not in failed]
-    done = len(unique) - len(todo)
+        for key in unique:
+            store.forget_failure(key)
+    todo = [job for job in unique.items() if not store.settled(job[0])]
+    done, broken = len(unique) - len(todo), 0
     report(done, len(unique))
-    while todo:
-        elsewhere = []
-        with stop_requested() as stop:
-            for (key, atoms), outcome in zip(todo, _outcomes(todo, worker, config.jobs), strict=True):
-                if outcome == "failed":
-                    failed[key] = store.failure(key) or ""
-                elif outcome == "elsewhere":
-                    elsewhere.append((key, atoms))
-                else:
-                    done += 1
-                    report(done, len(unique))
+    with stop_requested() as stop:
+        while todo and broken <= DEATHS:
+            begun = done
+            try:
+                with _workers(worker, min(config.jobs, len(todo))) as outcomes:
+                    while todo:
+                        for outcome in outcomes(todo):
+                            done += outcome == "settled"
+                            report(done, len(unique))
+                            if stop.is_set():
+                                raise KeyboardInterrupt
+                        # What is left is what other processes are at, until they have it, or died.
+                        if todo := [job for job in todo if not store.settled(job[0])]:
+                            time.sleep(0.5)
+                        done = len(unique) - len(todo)
+            except BrokenProcessPool:  # one died, and the pool with it: on with fresh ones
                 if stop.is_set():
-                    raise KeyboardInterrupt
-        if elsewhere:
-            time.sleep(0.5)
-        # What other processes are at, until they have it, or died.
-        todo = [job for job in elsewhere if job[0] not in store and store.failure(job[0]) is None]
-        done += sum(key in store for key, _ in elsewhere)
-        failed |= {key: reason for key, _ in elsewhere if (reason := store.failure(key)) is not None}
-    return failed
+                    raise KeyboardInterrupt from None
+                broken = 1 if done > begun else broken + 1
+                todo = [job for job in todo if not store.settled(job[0])]
+                done = len(unique) - len(todo)
+    if todo:
+        raise CalculatorError(
+            f"label: the processes that compute die at once ({len(todo)} frames are left); frames done are kept; try "
+            "--jobs 1 to see why"
+        )
+    report(done, len(unique))
+    return {key: store.failure(key) or "" for key in unique if key not in store}
 
 
-def _outcomes(todo: Sequence[tuple[str, Atoms]], worker: tuple[Any, ...], jobs: int) -> Iterator[str]:
-    if jobs == 1 or len(todo) == 1:
+@contextmanager
+def _workers(worker: tuple[Any, ...], jobs: int) -> Iterator[Callable[[Sequence[Job]], Iterable[str]]]:
+    """Yield what computes frames: a map in this process, or over others that keep their calculators."""
+    if jobs == 1:
         _start_worker(*worker)
-        yield from map(_compute, todo)
+        try:
+            yield lambda todo: map(_compute, todo)
+        finally:
+            _worker.clear()
         return
     # Fresh processes: torch and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), context, _start_worker, worker) as pool:
-        try:
-            yield from pool.map(_compute, todo)
-        except BrokenProcessPool:
-            raise CalculatorError(
-                "label: a process that computed died (killed, or out of memory); frames done are kept, start it again, "
-                "with fewer --jobs if memory was short"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool = ProcessPoolExecutor(jobs, context, _start_process, worker)
+    try:
+        yield lambda todo: pool.map(_compute_or_end, todo)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _check_export(name: str) -> None:
+    if not name.endswith(_SUFFIXES):
+        raise ConfigError(f"label.export = {name}: must end in {' or '.join(_SUFFIXES)}")
+    if not (folder := Path(name).absolute().parent).is_dir():
+        raise ConfigError(f"label.export = {name}: there is no folder {folder}; make it first")
 
 
 def _export(lake: Lake, run_id: str, path: Path) -> None:
     import ase.io
 
     frames = read_frames(lake, [run_id])
-    for atoms in frames:
-        atoms.info.pop("parent_frame")
-        results = dict(atoms.calc.results)
-        atoms.calc = SinglePointCalculator(atoms, **results)
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        ase.io.write(path, frames, format="extxyz")
+        ase.io.write(aside, frames, format="extxyz")
+        os.replace(aside, path)
     except OSError as error:
         raise ConfigError(f"label.export = {path}: cannot be written: {error.strerror}") from None
 

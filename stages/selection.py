@@ -22,7 +22,7 @@ from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.potentials.model_card import find_potential
 from argyase.schemas import SELECT
 from argyase.stages._config import setting
-from argyase.stages._frames import frame_key, frames_of, pack
+from argyase.stages._frames import frame_key, frames_of, pack, packable
 from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main
 
 
@@ -36,7 +36,7 @@ class Config:
     stride: int = setting(1, help="of a trajectory, look at every so-manieth frame")
     grade_select: float = setting(GRADE_SELECT, help="frames with a grade above this are candidates")
     grade_break: float = setting(
-        GRADE_BREAK, help="of each trajectory, only the first frame above this: what follows is no longer physical"
+        GRADE_BREAK, help="of dynamics, only the first frame above this: what follows is no longer physical"
     )
     nearest: float = setting(0.5, help="leave frames out with two atoms nearer than this", unit="A")
     most: int = setting(100, help="frames at most, those with the largest grades first")
@@ -66,6 +66,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     active = ActiveSet.load(potential.active_set)
     calculator = MTP(potential.path, potential.species)
     frames, parents = frames_of(lake, config.frames, config.stride)
+    frames = [packable(atoms) for atoms in frames]
 
     candidates: list[tuple[Atoms, Any, float]] = []
     lost: set[str] = set()  # trajectories that are beyond the break
@@ -78,7 +79,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         rows = basis(calculator, atoms)
         grade = float(active.grades(rows).max())
         largest = max(largest, grade)
-        if grade > config.grade_break:
+        if grade > config.grade_break and not atoms.info.get("independent"):
             lost.add(trajectory)
         if grade > config.grade_select:
             candidates.append((atoms, rows, grade))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
@@ -13,6 +17,12 @@ from argyase.errors import CalculatorError, ConfigError
 
 ENGINES = ("mtp", "lammps", "sevennet", "chgnet")
 """Names that `calculator` knows; ``module:factory`` names anything else."""
+
+WEIGHTS = (
+    ".pt", ".pt2", ".pth", ".ckpt", ".model", ".tar", ".mtp", ".almtp", ".xml", ".yaml", ".yace",
+    ".eam", ".alloy", ".fs", ".meam", ".tersoff", ".sw",
+)  # fmt: skip
+"""Suffixes of files that hold a potential."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,8 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
     name
         One of `ENGINES`, or ``module:factory``, a callable that returns an ASE calculator.
     settings
-        Of the engine: ``potential`` (and ``species``) of mtp, ``lines`` and ``species`` of lammps, ``checkpoint`` of
-        sevennet, ``model`` of chgnet, ``threads`` of all but lammps; the arguments of the factory.
+        Of the engine: ``potential`` (and ``species``) of mtp, ``lines`` and ``species`` of lammps, ``checkpoint`` (and
+        ``modal``) of sevennet, ``model`` of chgnet, ``threads`` of all but lammps; the arguments of the factory.
 
     Raises
     ------
@@ -51,6 +61,9 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
 
 def identity(name: str, **settings: Any) -> dict[str, Any]:
     """What the results of an engine depend on: its name, version, settings and the hash of its weights.
+
+    Of ``module:factory``, the content of the files of weights that its settings name (by suffix: `WEIGHTS`; other files
+    may be what it writes); the source of the module stands in for the version that a module of one's own does not have.
 
     Raises
     ------
@@ -82,9 +95,50 @@ def _foreign(name: str) -> Engine:
         raise CalculatorError(f"calculator = {name!r}: cannot import {module_name}: {error}") from None
     except AttributeError:
         raise ConfigError(f"calculator = {name!r}: the module {module_name} has no {factory_name!r}") from None
-    package = module_name.partition(".")[0]
-    version = str(getattr(importlib.import_module(package), "__version__", ""))
-    return Engine(factory, lambda **settings: {"version": version, "settings": settings})
+
+    def build(**settings: Any) -> BaseCalculator:
+        try:
+            made = factory(**settings)
+        except TypeError:
+            raise  # most often a setting that it does not have
+        except Exception as error:  # it is somebody's code
+            raise CalculatorError(f"calculator {name} with {settings}: {type(error).__name__}: {error}") from error
+        if not hasattr(made, "get_property"):
+            raise ConfigError(f"calculator = {name!r}: gives a {type(made).__name__}, not an ASE calculator")
+        assert isinstance(made, BaseCalculator)
+        return made
+
+    def who(**settings: Any) -> dict[str, Any]:
+        named = {k: [v] if isinstance(v, str) else v for k, v in settings.items() if isinstance(v, str | list)}
+        files = {
+            k: sha256_of(*found)
+            for k, values in named.items()
+            if (found := [v for v in values if isinstance(v, str) and v.endswith(WEIGHTS) and Path(v).is_file()])
+        }
+        known = {"version": _version(module), "settings": settings}
+        return {**known, "files": files} if files else known
+
+    return Engine(build, who)
+
+
+def _version(module: ModuleType) -> str:
+    package = module.__name__.partition(".")[0]
+    found = getattr(importlib.import_module(package), "__version__", None)
+    if found is None and (names := packages_distributions().get(package)):
+        found = version(names[0])
+    if found is None and module.__file__:
+        found = f"sha256 {sha256_of(module.__file__)}"
+    return str(found or "")
+
+
+def sha256_of(*paths: str | Path) -> str:
+    """Hash of the files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()
 
 
 def _call(function: Callable[..., Any], name: str, settings: dict[str, Any]) -> Any:

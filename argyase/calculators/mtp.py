@@ -19,7 +19,9 @@ def _build(potential: str, species: Sequence[str] = (), threads: int = 1, repuls
 def _identity(potential: str, species: Sequence[str] = (), repulsion: bool = True) -> dict[str, Any]:
     found = find_potential(potential, species)
     table = {k: list(v) for k, v in found.repulsion.items()} if repulsion else {}
-    return {"potential": found.name, "sha256": found.sha256, "repulsion": table}
+    who = {"potential": found.name, "sha256": found.sha256, "repulsion": table}
+    # A file without a card says nothing of its species: in another order it is another potential.
+    return who if found.card.get("species") else {**who, "species": list(found.species)}
 
 
 ENGINE = Engine(_build, _identity)

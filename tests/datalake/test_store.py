@@ -41,19 +41,28 @@ def test_failures_are_kept_until_it_works(tmp_path: Path) -> None:
     assert store.failure(KEY) is None
     store.fail(KEY, "not converged")
     assert store.failure(KEY) == "not converged"
+    assert store.settled(KEY)
+    store.forget_failure(KEY)
+    assert not store.settled(KEY)
+    store.fail(KEY, "not converged again")
     store.put(KEY, {"a": 1.0})
     assert store.failure(KEY) is None
+    assert store.settled(KEY)
 
 
 def test_one_claims(tmp_path: Path) -> None:
     store = Store(tmp_path, "x")
     with store.claim(KEY) as first, store.claim(KEY) as second, store.claim("cd" * 32) as other:
-        assert (first, second, other) == (True, False, True)
+        assert (first, second, other) == (0, None, 0)
     with store.claim(KEY) as again:
-        assert again
+        assert again == 0
+    with pytest.raises(KeyboardInterrupt), store.claim(KEY):
+        raise KeyboardInterrupt
+    with store.claim(KEY) as still:
+        assert still == 0
 
 
-def test_the_claim_of_a_killed_process_is_free(tmp_path: Path) -> None:
+def test_the_claim_of_a_killed_process_is_free_and_its_death_counted(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom argyase.datalake.store import Store\n"
         f"with Store(Path(sys.argv[1]), 'x').claim('{KEY}') as ours:\n"
@@ -64,19 +73,22 @@ def test_the_claim_of_a_killed_process_is_free(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd="/"
     )
     assert process.stdout is not None
-    assert process.stdout.readline().strip() == "True"
+    assert process.stdout.readline().strip() == "0"
     store = Store(tmp_path, "x")
     with store.claim(KEY) as ours:
-        assert not ours
+        assert ours is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
     deadline = time.monotonic() + 10
-    ours = False
-    while not ours and time.monotonic() < deadline:
+    ours = None
+    while ours is None and time.monotonic() < deadline:
         with store.claim(KEY) as ours:
             pass
-    assert ours
+    assert ours == 1
+    store.fail(KEY, "given up")
+    with store.claim(KEY) as afresh:
+        assert afresh == 0
 
 
 def test_a_damaged_result_is_reported(tmp_path: Path) -> None:

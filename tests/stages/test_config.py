@@ -1,6 +1,7 @@
 """Campaign files and flags: what is wrong is named, with the nearest right thing."""
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from argyase.errors import ConfigError
 from argyase.stages import _config, learn, md
+from argyase.stages._cli import COMMANDS
 from argyase.stages._config import setting
 from argyase.stages.campaign import read_campaign
 
@@ -84,14 +86,21 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CAMPAIGNS.glob("*.toml")), ids=lambda p: p.stem)
 def test_the_shipped_campaigns_are_valid(path: Path) -> None:
-    if "learn" in _config.load(str(path)):
+    tables = _config.load(path)
+    if "campaign" in tables:
+        campaign = read_campaign(str(path))
+        assert campaign.structures()
+        assert campaign.dynamics("id")
+    elif "learn" in tables:
         learning = learn.read(str(path))
         assert learning.structures
         assert all((CAMPAIGNS.parent / name).is_file() for name in learning.config.labels)
-        return
-    campaign = read_campaign(str(path))
-    assert campaign.structures()
-    assert campaign.dynamics("id")
+    else:  # a table for each stage
+        for name, table in tables.items():
+            config = importlib.import_module(f"argyase.stages.{COMMANDS[name][0]}").Config
+            # What is an id is left to the command line.
+            ids = {f.name: ("id",) if f.name != "structure" else "id" for f in fields(config) if f.default is MISSING}
+            _config.from_mapping(config, {**ids, **table}, name)
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_export_is_read_again(lake: Lake, tmp_path: Path, cell: str) -> None:
 # ---- select ----
 
 
-def test_what_is_new_is_selected(lake: Lake, cell: str) -> None:
+def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     (known,) = sample.run(
         sample.Config(cell, temperature_K=300.0, equilibrate_ps=0.2, produce_ps=0.5, **BY_STUDY), lake
     )
@@ -260,8 +260,18 @@ def test_what_is_new_is_selected(lake: Lake, cell: str) -> None:
     assert np.abs(coefficients).max() < GRADE_SELECT
     (few,) = selection.run(selection.Config((new,), grade_break=1e9, most=2), lake)
     assert len(info(lake, few)) == 2
+    # Displaced crystals do not follow from each other: one that is far beyond takes nothing from the others.
+    (all_the_same,) = selection.run(selection.Config((new,)), lake)
+    assert all_the_same != few
+    assert len(info(lake, all_the_same)) > 2
     # Of a trajectory that left the domain, the first frame beyond counts.
-    (first,) = selection.run(selection.Config((new,)), lake)
+    path = tmp_path / "trajectory.extxyz"
+    ase.io.write(path, [Atoms(a.symbols, a.positions, cell=a.cell, pbc=True) for a in info(lake, new)])
+    trajectory = ase.io.read(path, index=":")
+    for atoms in trajectory:
+        atoms.info["trajectory"] = "one"
+    ase.io.write(path, trajectory)
+    (first,) = selection.run(selection.Config((str(path),)), lake)
     assert len(info(lake, first)) == 1
 
 
@@ -281,6 +291,30 @@ def test_frames_before_lost_atoms_are_candidates(lake: Lake, cell: str) -> None:
     frames = info(lake, run_id)
     assert len(frames) >= 1
     assert {a.info["trajectory"] for a in frames} == {failed}
+
+
+# ---- step by step ----
+
+
+def test_the_commands_of_the_small_campaign(tmp_path: Path) -> None:
+    """As its comments have them: every result is the input of the next command; a second time nothing is computed."""
+    campaign = Path(__file__).parents[2] / "campaigns" / "small_sampling.toml"
+    lines = [line[1:].strip() for line in campaign.read_text().splitlines() if line.startswith("#   argyase")]
+    assert len(lines) == 8
+    ids: dict[str, list[str]] = {}
+    for line in [*lines, *lines]:
+        text, _, name = line.partition(" # ")
+        words = [w for word in text.split()[1:] for w in ids.get(word, [word])]
+        words = [str(campaign) if w == "campaigns/small_sampling.toml" else w for w in words]
+        done = argyase(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = done.stdout.split()
+        assert ids.setdefault(name.strip(), found) == found
+        assert found
+    lake = Lake(tmp_path / "lake")
+    assert lake.record(ids["LABELS"][0]).inputs == [*ids["NEW"], *ids["SQUEEZE"]]
+    assert len(ase.io.read(tmp_path / "labels.extxyz.gz", index=":")) > 20
+    assert (tmp_path / "small.mtp").is_file()
 
 
 # ---- learn ----
