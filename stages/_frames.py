@@ -47,7 +47,7 @@ def packable(atoms: Atoms) -> Atoms:
     ConfigError
         If it is neither.
 
-    >>> packable(Atoms("Li", cell=[9, 9, 9])).cell.rank
+    >>> int(packable(Atoms("Li", cell=[9, 9, 9])).cell.rank)
     0
     """
     if atoms.pbc.all() and atoms.cell.rank == 3:
