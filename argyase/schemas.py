@@ -185,7 +185,8 @@ HOPS = Schema(
 )
 
 _ERRORS = {
-    f"{quantity}_{kind}": Variable(("set", "group"), units, f"{words} of the {quantity} ({what})")
+    f"{prefix}{quantity}_{kind}": Variable(dims, units, f"{words} of the {quantity} ({what})")
+    for prefix, dims in (("", ("set", "group")), ("iteration_", ("iteration", "set")))
     for quantity, units, what in (
         ("energy", "meV", "per atom"),
         ("force", "eV angstrom-1", "components"),
@@ -240,7 +241,7 @@ LABEL = Schema(
 
 FIT = Schema(
     "fit",
-    1,
+    2,
     {
         "loss": Variable(("iteration",), "1", "loss of the training frames"),
         "held_out_loss": Variable(("iteration",), "1", "loss of the held-out frames (NaN without)"),

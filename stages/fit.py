@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,11 @@ class Config:
     energy_weight: float = setting(1.0, help="weight of the squared error of the energy per atom (eV)")
     force_weight: float = setting(0.01, help="weight of the squared error of a force (eV/A)")
     stress_weight: float = setting(0.001, help="weight of the squared error of volume x stress per atom (eV)")
-    scale_by_force: float = setting(0.0, help="forces well above this count less; 0: all alike", unit="eV/A")
+    scale_by_force: float = setting(
+        0.0, help="s: the weight of a force F is multiplied by s / (s + F^2); 0: all alike", unit="eV^2/A^2"
+    )
     group_weights: tuple[str, ...] = setting((), help="weights of the frames of groups, as in melt=0.3; others have 1")
+    weight_key: str = setting("weight", help="key of a frame's info that holds its own weight; 1 without")
     group_key: str = setting("group", help="key of a frame's info that names its group")
     trajectory_key: str = setting("trajectory", help="key of a frame's info that names its trajectory")
     held_out: float = setting(0.1, help="fraction of the frames that is held out, by whole trajectories")
@@ -62,7 +65,7 @@ class Config:
     threads: int = setting(0, help="threads; 0: as many as there are cores")
 
 
-_NOT_PHYSICS = ("labels", "start", "output", "threads", "name")
+_NOT_PHYSICS = ("labels", "start", "output", "threads", "name", "weight_key")  # the weights are in the digest
 
 
 def _settings(config: Config) -> FitSettings:
@@ -112,13 +115,14 @@ def _digest(labels: Labels) -> str:
         for part in [*parts, *([stress] if stress is not None else [])]:
             h.update(np.ascontiguousarray(part).tobytes())
         h.update(f"{labels.groups[n]}\0{labels.trajectories[n]}\0".encode())
+    h.update(labels.weights.tobytes())
     return h.hexdigest()
 
 
 def _start(config: Config, labels: Labels) -> list[MTPFile]:
     """Where the fits begin: a potential to go on from, or random ones."""
-    from argyase.potentials.basis import raise_level, untrained
-    from argyase.potentials.fit import random_start
+    from argyase.potentials.basis import untrained
+    from argyase.potentials.fit import random_start, restart
     from argyase.potentials.mtp_file import read_mtp
 
     if config.start:
@@ -127,7 +131,12 @@ def _start(config: Config, labels: Labels) -> list[MTPFile]:
             raise ConfigError(
                 f"fit.start = {config.start}: {potential.species_count} species; fit.species has {len(config.species)}"
             )
-        return [raise_level(potential, config.level)]
+        if potential.max_dist != config.cutoff:
+            raise ConfigError(
+                f"fit.start = {config.start}: cutoff {potential.max_dist:g} A, not fit.cutoff = {config.cutoff:g} A; "
+                f"give --cutoff {potential.max_dist:g}, or start from random coefficients"
+            )
+        return [restart(potential, labels, config.level, config.radial_basis_size)]
     template = untrained(config.level, max_dist=config.cutoff, radial_basis_size=config.radial_basis_size)
     return [random_start(template, labels, config.species, seed) for seed in config.seeds]
 
@@ -140,7 +149,14 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     if not config.seeds:
         raise ConfigError("fit.seeds: give at least one")
     frames, parents = frames_of(lake, config.labels)
-    labels = Labels.of(frames, config.group_key, config.trajectory_key)
+    labels = Labels.of(frames, config.group_key, config.trajectory_key, config.weight_key)
+    for group in sorted(set(_group_weights(config.group_weights)) - set(labels.groups)):
+        known = ", ".join(sorted(set(labels.groups)))
+        console.print(
+            f"warning: fit.group_weights: no frame is of group {group!r}; there are {known}",
+            style="yellow",
+            markup=False,
+        )
     parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
     parameters["labels_sha256"] = _digest(labels)
     if config.start:
@@ -192,7 +208,7 @@ def _train(problem: Fit, starts: Sequence[MTPFile], config: Config, attempt: Att
             _save(file, state)
         done += min(state.iteration, trials)
         states.append(advance(state, file, trials) if trials else state)
-    best = min(states, key=lambda s: s.losses[-1])
+    best = min(states, key=lambda s: s.lowest)
     file = attempt.path / "restart.best.npz"
     return advance(_load(file, best.potential) or best, file, config.max_iterations + 1)
 
@@ -200,8 +216,16 @@ def _train(problem: Fit, starts: Sequence[MTPFile], config: Config, attempt: Att
 def _say(state: FitState, what: str) -> None:
     """Current errors, for whoever watches."""
     if console.is_terminal:
-        held_out = f", held out {state.held_out[-1]:.4g}" if np.isfinite(state.held_out[-1]) else ""
-        console.print(f"{what}, iteration {state.iteration}: loss {state.losses[-1]:.4g}{held_out}", highlight=False)
+        losses = {"training": state.losses[-1], "held out": state.held_out[-1]}
+        console.print(f"{what}, iteration {state.iteration}; RMSE (MAE):", highlight=False)
+        for (name, loss), e in zip(losses.items(), state.errors[-1], strict=True):
+            if np.isfinite(loss):
+                console.print(
+                    f"  {name:9s} loss {loss:.4g}, energy {e.energy_rmse:.2f} ({e.energy_mae:.2f}) meV/atom, "
+                    f"force {e.force_rmse:.4f} ({e.force_mae:.4f}) eV/A, "
+                    f"stress {e.stress_rmse:.3f} ({e.stress_mae:.3f}) GPa",
+                    highlight=False,
+                )
 
 
 _COEFFICIENTS = ("radial_coeffs", "species_coeffs", "moment_coeffs")
@@ -215,13 +239,14 @@ def _save(file: Path, state: FitState) -> None:
     }
     own: dict[str, Any] = {"damping": state.damping, "growth": state.growth, "finished": state.finished}
     new = file.with_name("restart.new.npz")
-    np.savez(new, losses=state.losses, held_out=state.held_out, **own, **arrays)
+    errors = [[astuple(e) for e in both] for both in state.errors]
+    np.savez(new, losses=state.losses, held_out=state.held_out, errors=errors, **own, **arrays)
     os.replace(new, file)
 
 
 def _load(file: Path, potential: MTPFile) -> FitState | None:
     """The state that an earlier attempt kept."""
-    from argyase.potentials.fit import FitState
+    from argyase.potentials.fit import Errors, FitState
 
     if not file.is_file():
         return None
@@ -231,8 +256,9 @@ def _load(file: Path, potential: MTPFile) -> FitState | None:
             for which in ("potential", "best")
         )
         losses, held_out = (tuple(kept[name].tolist()) for name in ("losses", "held_out"))
+        errors = tuple((Errors(*training), Errors(*other)) for training, other in kept["errors"].tolist())
         return FitState(
-            now, best, float(kept["damping"]), float(kept["growth"]), losses, held_out, str(kept["finished"])
+            now, best, float(kept["damping"]), float(kept["growth"]), losses, held_out, errors, str(kept["finished"])
         )
 
 
@@ -255,6 +281,9 @@ def _results(state: FitState, config: Config, folder: Path, training: Labels, he
     groups = ["all", *sorted(set(training.groups) | set(held_out.groups))]
     columns = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "stress_mae", "stress_rmse")
     errors: dict[str, Any] = {column: np.full((2, len(groups)), np.nan) for column in columns}
+    course: dict[str, Any] = {
+        f"iteration_{c}": [[getattr(e, c) for e in both] for both in state.errors] for c in columns
+    }
     frames = np.zeros((2, len(groups)), dtype=int)
     by_species = np.full((2, len(config.species)), np.nan)
     symbols = {key: [s for a in labels.frames for s in a.get_chemical_symbols()] for key, labels in sets.items()}
@@ -282,6 +311,7 @@ def _results(state: FitState, config: Config, folder: Path, training: Labels, he
         loss=state.losses,
         held_out_loss=state.held_out,
         **errors,
+        **course,
         frames=frames,
         force_species_rmse=by_species,
         energy=np.concatenate([p.energies for p in predictions.values()]),

@@ -5,7 +5,8 @@ scalar basis functions of a potential of level L are all full contractions of pr
 levels sum to L or less (A. V. Shapeev, Multiscale Model. Simul. 14, 1153 (2016), sec. 4; I. S. Novikov et al., Mach.
 Learn.: Sci. Technol. 2, 025002 (2021), eqs. 4-6). A contraction is a multigraph: a vertex for each moment, an edge for
 each pair of indices that are summed over; its level is 2 + 4 mu for each vertex and 2 for each edge. Graphs in several
-parts are products of scalars.
+parts are products of scalars. Up to level 24 these are as many as in the files of MLIP; from 26 on those leave out
+moments of rank above 10 and of mu above 5, which the definition has (1464 instead of 1466 scalars at level 26).
 """
 
 from __future__ import annotations
@@ -424,6 +425,48 @@ def raise_level(potential: MTPFile, level: int, seed: int = 1) -> MTPFile:
     whole = np.rint(coefficients)
     coefficients = np.where(np.abs(coefficients - whole) < 1e-6, whole, coefficients)
     return replace(raised, moment_coeffs=coefficients @ potential.moment_coeffs)
+
+
+def extend_radial_basis(potential: MTPFile, min_dist: float, radial_basis_size: int) -> MTPFile:
+    """The same potential with Chebyshev polynomials over another range of distances, and with more of them.
+
+    The functions f_mu = sum_b c_b T_b(xi(r)) (r_c - r)^2 stay what they are, to rounding: xi is linear in r, so that
+    each T_b of the old range is a combination of those of the new one up to the same degree. New coefficients are 0.
+
+    Parameters
+    ----------
+    min_dist
+        Where the range begins, A.
+    radial_basis_size
+        As large as that of the potential, or larger.
+
+    Raises
+    ------
+    PotentialFileError
+        If the radial basis would be smaller than it is.
+    """
+    size = potential.radial_basis_size
+    if radial_basis_size < size:
+        raise PotentialFileError(
+            f"{potential.potential_name or 'potential'}: has a radial basis of {size}, {radial_basis_size} is less; "
+            "choose that size, or a larger one"
+        )
+    if (min_dist, radial_basis_size) == (potential.min_dist, size):
+        return potential
+    # xi of the old range at the Chebyshev nodes of the new one: interpolation there is exact.
+    nodes = np.polynomial.chebyshev.chebpts1(radial_basis_size)
+    r = min_dist + (nodes + 1) * (potential.max_dist - min_dist) / 2
+    xi = 2 * (r - potential.min_dist) / (potential.max_dist - potential.min_dist) - 1
+    old = np.polynomial.chebyshev.chebvander(xi, size - 1)
+    new = np.polynomial.chebyshev.chebvander(nodes, radial_basis_size - 1)
+    # Of degrees above that of T_b rounding is left.
+    combination = np.triu(np.linalg.solve(new, old))
+    return replace(
+        potential,
+        min_dist=min_dist,
+        radial_basis_size=radial_basis_size,
+        radial_coeffs=potential.radial_coeffs @ combination.T,
+    )
 
 
 def _random_scalars(potential: MTPFile, count: int) -> NDArray[np.float64]:

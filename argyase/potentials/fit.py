@@ -11,8 +11,9 @@ is minimised over xi exactly for any c (a linear problem), so that it becomes a 
 matrix is the Schur complement S = J_c^T J_c - J_c^T J_xi (J_xi^T J_xi)^-1 J_xi^T J_c of the joint one (G. H. Golub,
 V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973); L. Kaufman, BIT 15, 49 (1975)); steps solve
 (S + lambda diag S) dc = -grad L / 2, with the damping lambda steered by the gain ratio (H. B. Nielsen,
-IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and stress as in motep (`LossSetting` with all flags on) and MLIP,
-w a frame, and s_i = f0^2 / (f0^2 + |F_i|^2) takes weight from large forces if a scale f0 is given.
+IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and stress as in motep (`LossSetting` with all flags on) and MLIP
+(`--weighting=structures`), w a frame, and s_i = s / (s + |F_i|^2) takes weight from large forces if a scale s is given
+(`--scale-by-force`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 from argyase.errors import ConfigError, StatisticsError
 from argyase.potentials import _mtp
+from argyase.potentials.basis import extend_radial_basis, raise_level
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, format_mtp
 from argyase.units import EV_PER_A3_TO_GPA
@@ -46,9 +48,9 @@ class LossWeights:
     forces: float = 0.01
     stress: float = 0.001
     scale_by_force: float = 0.0
-    """f0, eV/A; 0: all forces alike."""
+    """s, eV^2/A^2; 0: all forces alike."""
     groups: Mapping[str, float] = field(default_factory=dict)
-    """Weight of each frame of a group; 1 for others."""
+    """Weight of each frame of a group, times its own; 1 for others."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Labels:
         eV/A^3, xx yy zz yz xz xy, of each frame, or None where there is none.
     groups, trajectories
         Names, of each frame.
+    weights
+        Of each frame in the loss, shape (frame,).
     """
 
     frames: list[Atoms]
@@ -75,17 +79,22 @@ class Labels:
     stresses: list[Array | None]
     groups: list[str]
     trajectories: list[str]
+    weights: Array
 
     @classmethod
-    def of(cls, frames: Sequence[Atoms], group: str = "group", trajectory: str = "trajectory") -> Labels:
-        """Take energies, forces and stresses from the calculators of the frames, names from their ``info``.
+    def of(
+        cls, frames: Sequence[Atoms], group: str = "group", trajectory: str = "trajectory", weight: str = "weight"
+    ) -> Labels:
+        """Take energies, forces and stresses from the calculators of the frames, names and weights from their ``info``.
 
-        Frames without the name of a trajectory are one each.
+        Frames without the name of a trajectory are one each; those without a weight have 1.
 
         Raises
         ------
         StatisticsError
             If a frame has no energy or forces, or they are not finite; the message says which.
+        ConfigError
+            If a weight is not a number >= 0.
         """
         energies, forces, stresses = [], [], []
         for number, atoms in enumerate(frames):
@@ -110,6 +119,7 @@ class Labels:
             stresses,
             [str(atoms.info.get(group, "")) for atoms in frames],
             [str(atoms.info.get(trajectory, f"frame {n}")) for n, atoms in enumerate(frames)],
+            np.array([_weight(n, atoms.info.get(weight, 1.0), weight) for n, atoms in enumerate(frames)], dtype=float),
         )
 
     def __len__(self) -> int:
@@ -128,6 +138,7 @@ class Labels:
             pick(self.stresses),
             pick(self.groups),
             pick(self.trajectories),
+            self.weights[np.asarray(numbers, dtype=int)],
         )
 
     def hold_out(self, fraction: float, seed: int, names: Sequence[str] = ()) -> tuple[Labels, Labels]:
@@ -169,6 +180,16 @@ class Labels:
         return min((float(neighbour_list("d", a, cutoff).min(initial=np.inf)) for a in self.frames), default=np.inf)
 
 
+def _weight(frame: int, value: Any, key: str) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise ConfigError(f"frame {frame} of the labels: {key} = {value!r}: expected a weight >= 0")
+    return weight
+
+
 @dataclass(frozen=True)
 class Errors:
     """Errors of a potential on labels."""
@@ -182,6 +203,13 @@ class Errors:
     stress_mae: float
     """GPa, over the six components; NaN without labels."""
     stress_rmse: float
+
+    @classmethod
+    def of(cls, energies: Array, forces: Array, stresses: Array) -> Errors:
+        """From differences between potential and labels: eV/atom, eV/A, GPa (NaN: no label), arrays of any shape."""
+        parts = 1e3 * energies, forces, stresses[np.isfinite(stresses)]
+        found = [(np.abs(d).mean(), np.sqrt((d**2).mean())) if d.size else (math.nan, math.nan) for d in parts]
+        return cls(*(float(value) for pair in found for value in pair))
 
 
 @dataclass(frozen=True)
@@ -201,18 +229,7 @@ class Predictions:
 
     def errors(self) -> Errors:
         """Mean absolute and root mean square errors."""
-        e = 1e3 * np.diff(self.energies, axis=-1)
-        f = np.diff(self.forces, axis=-1)
-        s = np.diff(self.stresses, axis=-1)
-        s = s[np.isfinite(s)]
-
-        def mae(d: Array) -> float:
-            return float(np.abs(d).mean()) if d.size else math.nan
-
-        def rmse(d: Array) -> float:
-            return float(np.sqrt((d**2).mean())) if d.size else math.nan
-
-        return Errors(mae(e), rmse(e), mae(f), rmse(f), mae(s), rmse(s))
+        return Errors.of(*(np.diff(both, axis=-1) for both in (self.energies, self.forces, self.stresses)))
 
 
 def predict(calculator: MTP, labels: Labels) -> Predictions:
@@ -252,11 +269,10 @@ class _Rows:
             self.frames.add(types, np.ascontiguousarray(atoms.positions), np.ascontiguousarray(cell), atoms.pbc)
             size, stress = len(atoms), labels.stresses[n]
             force = labels.forces[n]
-            of_frame = weights.groups.get(labels.groups[n], 1.0) / len(labels)
+            of_frame = labels.weights[n] * weights.groups.get(labels.groups[n], 1.0) / len(labels)
             scale = np.ones(size)
             if weights.scale_by_force > 0:
-                f0 = weights.scale_by_force**2
-                scale = f0 / (f0 + (force**2).sum(axis=1))
+                scale = weights.scale_by_force / (weights.scale_by_force + (force**2).sum(axis=1))
             volume = atoms.get_volume() if stress is not None else 1.0
             # Each component off the diagonal stands for two.
             on_stress = np.array([1, 1, 1, 2, 2, 2]) * weights.stress / size**2 if stress is not None else np.zeros(6)
@@ -360,6 +376,8 @@ class FitState:
         lambda of the next step, and by what it grows if the step fails.
     losses, held_out
         After each iteration, shape (iteration + 1,); `held_out` NaN without held-out frames.
+    errors
+        After each iteration, on training and on held-out frames.
     finished
         Why the fit ended; empty while it goes on.
     """
@@ -370,12 +388,18 @@ class FitState:
     growth: float = 2.0
     losses: tuple[float, ...] = ()
     held_out: tuple[float, ...] = ()
+    errors: tuple[tuple[Errors, Errors], ...] = ()
     finished: str = ""
 
     @property
     def iteration(self) -> int:
         """Number of steps taken."""
         return max(0, len(self.losses) - 1)
+
+    @property
+    def lowest(self) -> float:
+        """Loss by which fits from several starts are compared: the lowest on held-out frames; on all, without."""
+        return self.losses[-1] if math.isnan(self.held_out[-1]) else min(self.held_out)
 
 
 class Fit:
@@ -446,21 +470,28 @@ class Fit:
 
     def loss(self, potential: MTPFile) -> float:
         """The loss of a potential as it is."""
-        return self._loss(self._rows, potential) + self._penalty(potential)
+        return self._evaluate(self._rows, potential)[0] + self._penalty(potential)
 
-    def _loss(self, rows: _Rows, potential: MTPFile) -> float:
+    def _evaluate(self, rows: _Rows | None, potential: MTPFile) -> tuple[float, Errors]:
+        """The loss without ridges, and the errors; NaN without frames."""
+        if rows is None:
+            return math.nan, Errors.of(np.empty(0), np.empty(0), np.empty(0))
         calculator = MTP(potential, self.species, threads=self.settings.threads)
-        square = 0.0
-        for n, atoms in enumerate(rows.labels.frames):
+        labels, square = rows.labels, 0.0
+        energies, forces, stresses = np.empty(len(labels)), [], np.full((len(labels), 6), np.nan)
+        for n, atoms in enumerate(labels.frames):
             calculator.calculate(atoms)
             results: dict[str, Any] = calculator.results
-            part = slice(rows.first_row[n], rows.first_row[n + 1])
-            volume = atoms.get_volume() if "stress" in results else 0.0
-            stress = results.get("stress", np.zeros(6))
+            part, label = slice(rows.first_row[n], rows.first_row[n + 1]), labels.stresses[n]
             energy = results["energy"] - rows.counts[n] @ self._reference
-            found = np.concatenate([[energy], results["forces"].ravel(), volume * stress])
-            square += float(((rows.root[part] * (found - rows.target[part])) ** 2).sum())
-        return square
+            virial = atoms.get_volume() * results["stress"] if label is not None else np.zeros(6)
+            left = np.concatenate([[energy], results["forces"].ravel(), virial]) - rows.target[part]
+            square += float(((rows.root[part] * left) ** 2).sum())
+            energies[n] = left[0] / len(atoms)
+            forces.append(left[1:-6])
+            if label is not None:
+                stresses[n] = (results["stress"] - label) * EV_PER_A3_TO_GPA
+        return square, Errors.of(energies, np.concatenate(forces), stresses)
 
     def gradient(self, potential: MTPFile) -> tuple[float, Array, Array, Array]:
         """The loss, and its derivatives with respect to radial_coeffs, species_coeffs and moment_coeffs."""
@@ -482,8 +513,9 @@ class Fit:
     def start(self, potential: MTPFile) -> FitState:
         """The state before the first step."""
         solved, loss = self.solve_linear(potential)
-        held_out = math.nan if self._held_out is None else self._loss(self._held_out, solved)
-        return FitState(solved, solved, losses=(loss,), held_out=(held_out,))
+        _, training = self._evaluate(self._rows, solved)
+        held_out, errors = self._evaluate(self._held_out, solved)
+        return FitState(solved, solved, losses=(loss,), held_out=(held_out,), errors=((training, errors),))
 
     def steps(self, state: FitState) -> Iterator[FitState]:
         """Iterate from a state; yields the state after each step, the last with `finished`."""
@@ -521,7 +553,8 @@ class Fit:
 
     def _judge(self, state: FitState) -> FitState:
         s = self.settings
-        now = math.nan if self._held_out is None else self._loss(self._held_out, state.potential)
+        _, training = self._evaluate(self._rows, state.potential)
+        now, errors = self._evaluate(self._held_out, state.potential)
         earlier, losses = state.held_out, state.losses
         best = state.potential if self._held_out is None or now < min(earlier) else state.best
         finished = state.finished
@@ -532,7 +565,38 @@ class Fit:
             finished = f"the loss of held-out frames has not fallen for {s.patience} iterations"
         if not finished and len(losses) > s.max_iterations:
             finished = f"{s.max_iterations} iterations"
-        return replace(state, best=best, held_out=(*earlier, now), finished=finished)
+        return replace(
+            state,
+            best=best,
+            held_out=(*earlier, now),
+            errors=(*state.errors, (training, errors)),
+            finished=finished,
+        )
+
+
+def _just_below(nearest: float) -> float:
+    """A little below the smallest distance: Chebyshev polynomials grow fast beyond their range."""
+    return math.floor(nearest * 0.98 * 100) / 100
+
+
+def restart(potential: MTPFile, labels: Labels, level: int, radial_basis_size: int) -> MTPFile:
+    """A trained potential to go on from: the same energies, more freedom, and a range that has all distances.
+
+    Parameters
+    ----------
+    potential
+        Of this level or a lower one, of this size of the radial basis or a smaller one.
+    labels
+        If distances in them are below its min_dist, that is lowered; the radial functions stay what they are.
+
+    Raises
+    ------
+    PotentialFileError
+        If the potential cannot be written so: see `raise_level`, `extend_radial_basis`.
+    """
+    nearest = labels.smallest_distance(potential.min_dist)
+    min_dist = _just_below(nearest) if nearest < potential.min_dist else potential.min_dist
+    return raise_level(extend_radial_basis(potential, min_dist, radial_basis_size), level)
 
 
 def random_start(template: MTPFile, labels: Labels, species: Sequence[str], seed: int) -> MTPFile:
@@ -559,8 +623,7 @@ def random_start(template: MTPFile, labels: Labels, species: Sequence[str], seed
         template,
         species_count=len(species),
         species_types=(),
-        # A little below the smallest distance: Chebyshev polynomials grow fast beyond their range.
-        min_dist=math.floor(nearest * 0.98 * 100) / 100,
+        min_dist=_just_below(nearest),
         scaling=1.0 / size,
         radial_coeffs=rng.normal(size=shape) * fall,
         species_coeffs=np.zeros(len(species)),
@@ -596,7 +659,7 @@ def fit(
     states = [problem.start(start) for start in starts]
     if len(states) > 1:
         states = [last(itertools.islice(problem.steps(state), trial_iterations), state) for state in states]
-    best = min(states, key=lambda state: state.losses[-1])
+    best = min(states, key=lambda state: state.lowest)
     return last(problem.steps(best), best)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from strategies import SPECIES, mlip_potential, random_atoms, random_potential, seeds
 
 from argyase.errors import ConfigError, PotentialFileError
-from argyase.potentials.basis import LEVELS, raise_level, untrained
+from argyase.potentials.basis import LEVELS, extend_radial_basis, raise_level, untrained
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, format_mtp, parse_mtp, write_mtp
 
@@ -31,7 +31,7 @@ def trained(level: int, species: int, rng: np.random.Generator) -> MTPFile:
     )
 
 
-@pytest.mark.parametrize("level", range(2, 22, 2))
+@pytest.mark.parametrize("level", range(2, 26, 2))
 def test_as_many_as_in_mlip(level: int) -> None:
     ours, theirs = untrained(level), mlip_potential(f"cubic-{level:02d}")
     assert len(ours.alpha_moment_mapping) == len(theirs.alpha_moment_mapping)
@@ -123,6 +123,33 @@ def test_raised_potentials_are_the_same(level: int, more: int, from_mlip: bool, 
         np.testing.assert_allclose(results[1][name], results[0][name], rtol=0, atol=1e-9 * size)
 
 
+@given(st.floats(0.5, 2.5), st.integers(0, 4), seeds)
+@settings(max_examples=25, deadline=None)
+def test_another_radial_basis_for_the_same_functions(min_dist: float, more: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    potential = trained(6, 2, rng)
+    other = extend_radial_basis(potential, min_dist, potential.radial_basis_size + more)
+    assert (other.min_dist, other.radial_basis_size) == (min_dist, potential.radial_basis_size + more)
+    assert not other.radial_coeffs[..., potential.radial_basis_size :].any()
+    # The Chebyshev series of numpy, each over its own range, at distances of both.
+    r = np.linspace(min(min_dist, potential.min_dist), potential.max_dist, 30)
+    series = []
+    for p in (potential, other):
+        xi = 2 * (r - p.min_dist) / (p.max_dist - p.min_dist) - 1
+        series.append(np.polynomial.chebyshev.chebval(xi, np.moveaxis(p.radial_coeffs, -1, 0)))
+    # T_7 is 1e3 at most beyond its range here, and so are coefficients of the wider one.
+    np.testing.assert_allclose(series[1], series[0], rtol=0, atol=1e-11 * np.abs(series[0]).max())
+    atoms = random_atoms(rng, 7, 2)
+    results = []
+    for p in (potential, other):
+        calculator = MTP(p, SPECIES[:2])
+        calculator.calculate(atoms)
+        results.append(calculator.results)
+    size = np.abs(results[0]["forces"]).max() + np.abs(results[0]["energies"]).max()
+    for name in ("energies", "forces", "stress"):
+        np.testing.assert_allclose(results[1][name], results[0][name], rtol=0, atol=1e-9 * size)
+
+
 def test_wrong_requests() -> None:
     for level in (0, 3, 30):
         with pytest.raises(ConfigError, match="even number from 2 to 28"):
@@ -134,3 +161,5 @@ def test_wrong_requests() -> None:
         raise_level(random_potential(10, 1, rng), 8)
     with pytest.raises(PotentialFileError, match=r"basis function \d+ is none of level 6"):
         raise_level(random_potential(8, 1, rng), 6)
+    with pytest.raises(PotentialFileError, match="has a radial basis of 8, 7 is less"):
+        extend_radial_basis(trained(6, 1, rng), 1.5, 7)

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from strategies import SPECIES, mlip_potential, random_atoms, random_potential, 
 
 from argyase.errors import ConfigError, StatisticsError
 from argyase.potentials import _mtp
-from argyase.potentials.fit import Fit, FitSettings, Labels, LossWeights, fit, predict, random_start
+from argyase.potentials.basis import untrained
+from argyase.potentials.fit import Fit, FitSettings, Labels, LossWeights, fit, predict, random_start, restart
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, format_mtp, write_mtp
 
@@ -175,7 +176,7 @@ def test_gradient_is_that_of_the_loss(seed: int) -> None:
     frames = [random_atoms(rng, n, 2, periodic=n != 3) for n in (4, 3, 6)]
     frames[1].cell[:] = 0
     images = labelled(frames, MTP(random_potential(4, 2, rng), SPECIES[:2]), noise=0.1)
-    weights = LossWeights(0.7, 0.02, 0.003, scale_by_force=0.5, groups={"a": 3.0})
+    weights = LossWeights(0.7, 0.02, 0.003, scale_by_force=0.25, groups={"a": 3.0})
     problem = Fit(potential, SPECIES[:2], Labels.of(images), FitSettings(weights, ridge_radial=0.01, ridge_linear=0.02))
     loss, *gradients = problem.gradient(potential)
     assert loss == pytest.approx(problem.loss(potential), rel=1e-9)
@@ -190,6 +191,30 @@ def test_gradient_is_that_of_the_loss(seed: int) -> None:
     h = 1e-5
     # Rounding of the loss, 1e-15 / h, and h^2 of the third derivative, which is of the order of the loss.
     assert slope == pytest.approx((at(h) - at(-h)) / (2 * h), abs=1e-6 * (abs(loss) + abs(slope)))
+
+
+def test_loss_is_what_it_is_said_to_be() -> None:
+    rng = np.random.default_rng(11)
+    potential = random_potential(6, 2, rng)
+    images = labelled([random_atoms(rng, n, 2) for n in (4, 7, 5)], MTP(random_potential(4, 2, rng), SPECIES[:2]))
+    for atoms, weight in zip(images, (2.0, 0.0, 0.5), strict=True):
+        atoms.info["weight"] = weight
+    s, groups = 0.3, {"a": 3.0}
+    settings = FitSettings(LossWeights(0.7, 0.02, 0.003, s, groups), ridge_radial=0.01, ridge_linear=0.02)
+    expected = 0.01 * (potential.radial_coeffs**2).sum() + 0.02 * (potential.moment_coeffs**2).sum()
+    for atoms in images:
+        found = atoms.copy()
+        found.calc = MTP(potential, SPECIES[:2])
+        energy = (found.get_potential_energy() - atoms.get_potential_energy()) / len(atoms)
+        force = atoms.get_forces()
+        forces = (s / (s + (force**2).sum(axis=1)) * ((found.get_forces() - force) ** 2).sum(axis=1)).mean()
+        stress = atoms.get_volume() / len(atoms) * (found.get_stress(voigt=False) - atoms.get_stress(voigt=False))
+        terms = 0.7 * energy**2 + 0.02 * forces + 0.003 * (stress**2).sum()
+        expected += atoms.info["weight"] * groups.get(atoms.info["group"], 1.0) * terms / len(images)
+    problem = Fit(potential, SPECIES[:2], Labels.of(images), settings)
+    # Energies of 1e2 eV, of which squares of differences are taken.
+    assert problem.loss(potential) == pytest.approx(expected, rel=1e-10)
+    assert problem.gradient(potential)[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_linear_coefficients_are_the_least_squares_ones() -> None:
@@ -255,9 +280,15 @@ def test_random_starts_and_held_out_trajectories() -> None:
         assert predicted.errors().force_rmse < 0.1 * size
     assert min(result.held_out) < result.held_out[0]
     assert result.finished
+    assert result.lowest == min(result.held_out)
+    # The errors on the way are those of predictions.
+    calculator = MTP(result.potential, SPECIES[:2])
+    assert len(result.errors) == len(result.losses)
+    for stated, labels in zip(result.errors[-1], (training, held_out), strict=True):
+        assert astuple(stated) == pytest.approx(astuple(predict(calculator, labels).errors()), rel=1e-6)
     problem = Fit(result.best, SPECIES[:2], training, settings, held_out)
     assert problem._held_out is not None
-    assert problem._loss(problem._held_out, result.best) == pytest.approx(min(result.held_out), rel=1e-9)
+    assert problem._evaluate(problem._held_out, result.best)[0] == pytest.approx(min(result.held_out), rel=1e-9)
 
 
 def test_goes_on_where_it_was() -> None:
@@ -273,6 +304,27 @@ def test_goes_on_where_it_was() -> None:
     assert [s.losses for s in rest] == [s.losses for s in whole[3:]]
     assert rest[-1].best == whole[-1].best
     assert whole[-1].finished == "6 iterations"
+
+
+@pytest.mark.parametrize(("level", "size", "from_mlip"), [(6, 10, False), (10, 8, True), (12, 9, True)])
+def test_restarts_have_the_loss_that_they_end_with(level: int, size: int, from_mlip: bool) -> None:
+    # From another program's order of moments or ours, and labels with distances below the range of the potential.
+    _, images = known(6, 8)
+    labels = Labels.of(images)
+    template = mlip_potential("cubic-06") if from_mlip else untrained(6)
+    low = random_start(replace(template, max_dist=5.0), labels, SPECIES[:2], seed=1)
+    low = replace(low, min_dist=low.min_dist + 0.4)
+    settings = FitSettings(ridge_radial=0.0, ridge_linear=0.0, max_iterations=3)
+    end = fit(replace(low, moment_coeffs=np.ones(len(low.moment_coeffs))), SPECIES[:2], labels, settings).best
+    assert labels.smallest_distance(5.0) < end.min_dist
+    start = restart(end, labels, level, size)
+    assert 0.9 * labels.smallest_distance(5.0) < start.min_dist < labels.smallest_distance(5.0)
+    assert (start.radial_basis_size, len(start.moment_coeffs)) == (size, len(untrained(level).alpha_moment_mapping))
+    before = Fit(end, SPECIES[:2], labels, settings).loss(end)
+    problem = Fit(start, SPECIES[:2], labels, settings)
+    # Old functions written with new coefficients: rounding, of energies of 1e2 eV.
+    assert problem.loss(start) == pytest.approx(before, rel=1e-6)
+    assert problem.start(start).losses[0] <= before * (1 + 1e-6)
 
 
 def test_stops_when_held_out_frames_get_worse() -> None:
@@ -301,6 +353,7 @@ def test_whole_trajectories_are_held_out(numbers: list[int], fraction: float, se
         [None] * n,
         [""] * n,
         [f"t{k}" for k in numbers],
+        np.ones(n),
     )
     try:
         training, held_out = labels.hold_out(fraction, seed)
@@ -329,6 +382,10 @@ def test_wrong_labels() -> None:
     plain.calc = SinglePointCalculator(plain, energy=1.0, forces=np.zeros((1, 3)))
     labels = Labels.of([plain])
     assert labels.stresses == [None]
+    for wrong in (-1.0, math.nan, "much"):
+        plain.info["weight"] = wrong
+        with pytest.raises(ConfigError, match=f"frame 0 of the labels: weight = {wrong!r}: expected a weight >= 0"):
+            Labels.of([plain])
     potential = random_potential(2, 1, np.random.default_rng(0))
     with pytest.raises(ConfigError, match="'Li'; the potential knows"):
         Fit(potential, ["S"], labels)

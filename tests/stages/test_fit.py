@@ -14,19 +14,22 @@ import pytest
 from command import argyase
 
 from argyase.datalake.lake import Lake
+from argyase.dynamics.protocols import Segment
 from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
 from argyase.potentials.fit import Labels, predict
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
+from argyase.stages import md
 from argyase.stages.fit import Config, run
 
+STUDY = str(find_potential("LiPSCl-study").path)
 LABELS = Path(__file__).parents[2] / "campaigns" / "labels" / "LiPSCl-study-7net0.extxyz.gz"
 
 
-@pytest.fixture
-def labels(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every eighth labelled frame."""
-    path = tmp_path / "labels.extxyz"
+    path = tmp_path_factory.mktemp("labels") / "labels.extxyz"
     ase.io.write(path, ase.io.read(LABELS, index="::8"))
     return path
 
@@ -45,11 +48,12 @@ def test_the_command_its_files_and_again(labels: Path, tmp_path: Path) -> None:
             tmp_path / "out" / "small.1",
         ),
         *("--group-key", "config_type", "--max-iterations", "6", "--seeds", "1", "2", "--trial-iterations", "2"),
-        *("--held-out", "0.2", "--group-weights", "extra=0.5"),
+        *("--held-out", "0.2", "--group-weights", "extra=0.5", "melt=2"),
     )
     first = argyase(*command)
     assert first.returncode == 0, first.stderr
     assert "held-out  energy" in first.stderr
+    assert "no frame is of group 'melt'; there are" in " ".join(first.stderr.split())
     run_id = first.stdout.strip()
     lake = Lake(tmp_path / "lake")
     data = lake.open_run(run_id)
@@ -58,6 +62,12 @@ def test_the_command_its_files_and_again(labels: Path, tmp_path: Path) -> None:
     assert lake.record(run_id).scalars["iterations"] <= 8
     assert not lake.verify(run_id)
     assert not list(lake.file(run_id, "potential.mtp").parent.glob("restart*"))
+    # The potential is the one with the lowest loss on held-out frames, and so are its errors.
+    lowest = int(data["held_out_loss"].values.argmin())
+    for name in ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "stress_mae", "stress_rmse"):
+        course = data[f"iteration_{name}"]
+        assert course.dims == ("iteration", "set")
+        np.testing.assert_allclose(course[lowest], data[name].sel(group="all"), rtol=1e-6)
 
     # The three files are a potential with repulsion and grades, and its errors are those that the run states.
     found = find_potential(str(tmp_path / "out" / "small.1.mtp"))
@@ -84,8 +94,29 @@ def test_the_command_its_files_and_again(labels: Path, tmp_path: Path) -> None:
     assert time.monotonic() - begin < 30
 
 
+def test_dynamics_with_a_fitted_potential(labels: Path, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    output = tmp_path / "out" / "own"
+    run(Config(labels=(str(labels),), level=6, seeds=(1,), max_iterations=8, output=str(output)), lake)
+    # From a labelled frame; how hot it becomes is up to a potential of 8 iterations.
+    ase.io.write(tmp_path / "POSCAR", next(a for a in ase.io.iread(labels) if len(a) == 52), sort=True)
+    md_config = md.Config(
+        structure=str(tmp_path / "POSCAR"),
+        potential=f"{output}.mtp",
+        segments=(Segment("produce", "npt", 0.06),),
+        sample_ps=0.01,
+        grade_every=5,
+        max_temperature_factor=20.0,
+    )
+    (run_id,) = md.run(md_config, lake)
+    record = lake.record(run_id)
+    assert record.parameters["potential"] == "own"
+    assert set(record.parameters["repulsion"]) == set(find_potential(f"{output}.mtp").repulsion)
+    assert len(lake.trajectory(run_id).time) == 6
+
+
 def test_goes_on_after_a_kill(labels: Path, tmp_path: Path) -> None:
-    settings = ["--level", "8", "--max-iterations", "25", "--seeds", "1", "--tolerance", "0", "--patience", "100"]
+    settings = ["--level", "6", "--max-iterations", "15", "--seeds", "1", "--tolerance", "0", "--patience", "100"]
     command = [sys.executable, "-m", "argyase.stages._cli", "fit", "--labels", str(labels), *settings]
     command += ["--lake", str(tmp_path / "lake"), "--progress", "none", "--threads", "1"]
     # Not from the source tree: there the package has no compiled parts.
@@ -99,14 +130,14 @@ def test_goes_on_after_a_kill(labels: Path, tmp_path: Path) -> None:
     assert kept, "no iteration was kept"
     with np.load(kept[0]) as state:
         before = state["losses"]
-    assert 2 <= len(before) <= 26
+    assert 2 <= len(before) <= 16
     lake = Lake(tmp_path / "lake")
     config = Config(
-        labels=(str(labels),), level=8, max_iterations=25, seeds=(1,), tolerance=0.0, patience=100, threads=1
+        labels=(str(labels),), level=6, max_iterations=15, seeds=(1,), tolerance=0.0, patience=100, threads=1
     )
     (run_id,) = run(config, lake)
     losses = lake.open_run(run_id)["loss"].values
-    assert len(losses) == 26
+    assert len(losses) == 16
     np.testing.assert_array_equal(losses[: len(before)], before)
     # As if nothing had happened: to rounding of the sums.
     (unbroken,) = run(config, Lake(tmp_path / "other"))
@@ -118,7 +149,7 @@ def test_from_a_lower_level(labels: Path, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     base = {"labels": (str(labels),), "max_iterations": 4, "seeds": (1,), "held_out": 0.0}
     (low,) = run(Config(**base, level=4, output=str(tmp_path / "low")), lake)
-    (high,) = run(Config(**base, level=8, start=str(tmp_path / "low.mtp")), lake)
+    (high,) = run(Config(**base, level=8, radial_basis_size=9, start=str(tmp_path / "low.mtp")), lake)
     low_losses, high_losses = (lake.open_run(name)["loss"].values for name in (low, high))
     # The same potential, its linear coefficients solved again with more functions.
     assert high_losses[0] <= low_losses[-1] * (1 + 1e-6)
@@ -134,6 +165,8 @@ def test_from_a_lower_level(labels: Path, tmp_path: Path) -> None:
         (["--species", "Li", "S"], "the potential knows ['Li', 'S']", 2),
         (["--held-out-trajectories", "t9"], "no trajectory 't9'", 2),
         (["--start", "none.mtp"], "none.mtp: cannot be read", 3),
+        (["--start", STUDY, "--cutoff", "5"], "cutoff 6 A, not fit.cutoff = 5 A; give --cutoff 6", 2),
+        (["--start", STUDY, "--level", "10", "--radial-basis-size", "6"], "has a radial basis of 8, 6 is less", 3),
         (["--trajectory-key", "config_type", "--held-out", "0.001"], "whole trajectories are held out", 2),
     ],
 )
