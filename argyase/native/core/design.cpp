@@ -84,8 +84,8 @@ int Design::radial_columns() const { return impl_->species * impl_->radial_of_at
 size_t Design::Impl::room(int neighbours) const {
   const size_t n = neighbours, monos = monomials(rank);
   const size_t width = scalars + radial_of_atom() + 2 * padding;
-  return 2 * n * basis + 4 * n * monos + 2 * moments + basics * 3 * (n + 3) + basics * width +
-         2 * static_cast<size_t>(moments) * kLanes + monos * species * basis + 16 * 8;
+  return 2 * n * basis + 2 * n * mus + 3 * n + 4 * n * monos + 2 * moments + basics * 3 * (n + 3) +
+         basics * width + 2 * static_cast<size_t>(moments) * kLanes + monos * species * basis + 16 * 8;
 }
 
 void Design::compute(const Frames& frames, int first, int last, bool radial, const double* weights,
