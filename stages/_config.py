@@ -10,7 +10,7 @@ import sys
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,6 +22,21 @@ T = TypeVar("T")
 def setting(default: Any = dataclasses.MISSING, *, help: str, unit: str = "") -> Any:
     """Declare a setting of a stage with its help text and unit."""
     return dataclasses.field(default=default, metadata={"help": help, "unit": unit})
+
+
+def check_tables(data: Mapping[str, Any], tables: Collection[str], path: str) -> None:
+    """Refuse tables of a campaign file that are not known.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest valid one.
+    """
+    for key in data:
+        if key not in tables:
+            near = difflib.get_close_matches(key, tables, n=1)
+            hint = f"did you mean [{near[0]}]?" if near else f"valid tables: {', '.join(sorted(tables))}"
+            raise ConfigError(f"{path}: unknown table [{key}]; {hint}")
 
 
 def from_mapping(cls: type[T], data: Mapping[str, Any], where: str) -> T:

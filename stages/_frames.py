@@ -13,6 +13,7 @@ import xarray as xr
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from argyase.calculators import ENGINES
 from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError
 from argyase.schemas import Schema
@@ -114,13 +115,27 @@ def frames_of(lake: Lake, sources: Sequence[str], stride: int = 1) -> tuple[list
     return frames, parents
 
 
-def _of_file(source: str) -> list[Atoms]:
+def read_file(source: str, where: str) -> list[Atoms]:
+    """All structures of a file that ASE reads; `where` is the setting that names it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or ASE cannot read it.
+    """
     import ase.io
 
     try:
         found: list[Atoms] = ase.io.read(source, index=":")
+    except FileNotFoundError:
+        raise ConfigError(f"{where} = {source}: no such file") from None
     except Exception as error:  # ASE's readers raise anything
-        raise ConfigError(f"frames = {source}: ASE cannot read it: {error}") from error
+        raise ConfigError(f"{where} = {source}: ASE cannot read it: {error}") from error
+    return found
+
+
+def _of_file(source: str) -> list[Atoms]:
+    found = read_file(source, "frames")
     name = Path(source).name
     for n, atoms in enumerate(found):
         atoms.info.setdefault("parent", name)
@@ -188,5 +203,5 @@ def parse_settings(texts: Sequence[str], where: str) -> dict[str, Any]:
     return settings
 
 
-CALCULATOR_HELP = "mtp, sevennet, chgnet, or module:factory of any ASE calculator"
+CALCULATOR_HELP = f"{', '.join(ENGINES)}, or module:factory of any ASE calculator"
 SETTINGS_HELP = "settings of the calculator, as in checkpoint=7net-0 threads=2"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import itertools
 import json
 import os
@@ -90,12 +89,7 @@ def read_campaign(path: str) -> Campaign:
         If a table or key is unknown, missing or wrong; the message names it and the nearest valid one.
     """
     data = _config.load(path)
-    tables = {"campaign", "grid", "structures", "md", "analysis"}
-    for key in data:
-        if key not in tables:
-            near = difflib.get_close_matches(key, tables, n=1)
-            hint = f"did you mean [{near[0]}]?" if near else f"valid tables: {', '.join(sorted(tables))}"
-            raise ConfigError(f"{path}: unknown table [{key}]; {hint}")
+    _config.check_tables(data, ("campaign", "grid", "structures", "md", "analysis"), path)
     for table, keys in (("structures", ("x", "inversion", "seed")), ("md", ("temperature_K", "replica", "structure"))):
         for key in keys:
             if key in data.get(table, {}):

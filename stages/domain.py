@@ -18,6 +18,7 @@ from argyase.potentials.model_card import Potential, find_potential
 from argyase.potentials.repulsion import INNER_FRACTION
 from argyase.stages import _config
 from argyase.stages._config import setting
+from argyase.stages._frames import read_file
 from argyase.stages._run import console, guarded, out
 
 
@@ -78,16 +79,7 @@ def run(config: Config) -> Path:
 
 
 def _frames(config: Config, potential: Potential) -> list[Atoms]:
-    import ase.io
-
-    frames: list[Atoms] = []
-    for name in config.labels:
-        try:
-            frames += ase.io.read(name, index=":")
-        except FileNotFoundError:
-            raise ConfigError(f"labels = {name}: no such file") from None
-        except Exception as error:  # ASE's readers raise anything
-            raise ConfigError(f"labels = {name}: ASE cannot read it: {error}") from error
+    frames = [atoms for name in config.labels for atoms in read_file(name, "labels")]
     if not frames:
         raise ConfigError(f"labels = {list(config.labels)}: no structures in there")
     known = set(potential.species)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -58,9 +59,7 @@ def read(path: str) -> Learning:
         If a table or a key is unknown, missing or wrong.
     """
     data = dict(_config.load(path))
-    tables = {"campaign", "learn", "structures", "seeds", "sample", "select", "label", "fit"}
-    if unknown := sorted(set(data) - tables):
-        raise ConfigError(f"{path}: unknown table [{unknown[0]}]; valid tables: {', '.join(sorted(tables))}")
+    _config.check_tables(data, ("campaign", "learn", "structures", "sample", "select", "label", "fit"), path)
     listed = data.get("structures", [])
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"{path}: give the structures as [[structures]] tables, one for each")
@@ -98,7 +97,7 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
         potential = f"{name}.mtp"
         if number == config.rounds:
             break
-        frames = _sample(learning, lake, cells, potential, number + 1)
+        frames = _sample(learning, lake, cells, potential, number + 1, report)
         chosen = selection.run(replace(learning.select, frames=tuple(frames), potential=potential), lake)
         if not chosen:
             console.print(f"round {number + 1}: nothing is new to {name.name}", highlight=False)
@@ -107,7 +106,9 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
     return fits
 
 
-def _sample(learning: Learning, lake: Lake, cells: Sequence[str], potential: str, number: int) -> list[str]:
+def _sample(
+    learning: Learning, lake: Lake, cells: Sequence[str], potential: str, number: int, report: Report
+) -> list[str]:
     """Dynamics of every structure under every condition; other velocities in each round."""
     config = learning.config
     jobs = []
@@ -123,10 +124,14 @@ def _sample(learning: Learning, lake: Lake, cells: Sequence[str], potential: str
             jobs.append(replace(base, kind="md", temperature_K=temperature, strain=strain))
         if config.melt_quench:
             jobs.append(replace(base, kind="melt_quench"))
-    if config.jobs == 1:
-        return [run_id for job in jobs for run_id in sample.run(job, lake)]
-    with ProcessPoolExecutor(config.jobs) as pool:
-        return [run_id for ids in pool.map(_sample_one, ((job, str(lake.path)) for job in jobs)) for run_id in ids]
+    frames: list[str] = []
+    report(0, len(jobs))
+    # Fresh processes: the threads of linear algebra, which fits and selections use here, do not survive a fork.
+    with ProcessPoolExecutor(config.jobs, multiprocessing.get_context("spawn")) as pool:
+        for done, ids in enumerate(pool.map(_sample_one, ((job, str(lake.path)) for job in jobs)), 1):
+            frames += ids
+            report(done, len(jobs))
+    return frames
 
 
 def _sample_one(job: tuple[Any, str]) -> list[str]:

@@ -50,6 +50,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     ConfigError
         If the potential has no active set.
     """
+    from matscipy.neighbours import neighbour_list
+
     from argyase.potentials.active import ActiveSet, basis, maxvol
     from argyase.potentials.mtp import MTP
 
@@ -74,7 +76,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     for n, atoms in enumerate(frames):
         report(n, len(frames))
         trajectory = str(atoms.info.get("trajectory", n))
-        if trajectory in lost or _nearest(atoms) < config.nearest:
+        if trajectory in lost or (config.nearest > 0 and len(neighbour_list("d", atoms, config.nearest))):
             continue
         rows = basis(calculator, atoms)
         grade = float(active.grades(rows).max())
@@ -119,13 +121,6 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             scalars=scalars,
         )
     ]
-
-
-def _nearest(atoms: Atoms) -> float:
-    from matscipy.neighbours import neighbour_list
-
-    distances = neighbour_list("d", atoms, 2.0)
-    return float(distances.min(initial=np.inf))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,6 +34,7 @@ from argyase.potentials import _mtp
 from argyase.potentials.basis import extend_radial_basis, raise_level
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, format_mtp
+from argyase.potentials.repulsion import smallest_distances
 from argyase.units import EV_PER_A3_TO_GPA
 
 Array = NDArray[np.float64]
@@ -175,9 +176,8 @@ class Labels:
 
     def smallest_distance(self, cutoff: float) -> float:
         """Of any two atoms of a frame, A; infinite if none are within the cutoff."""
-        from matscipy.neighbours import neighbour_list
-
-        return min((float(neighbour_list("d", a, cutoff).min(initial=np.inf)) for a in self.frames), default=np.inf)
+        species = sorted({symbol for atoms in self.frames for symbol in atoms.symbols})
+        return min(smallest_distances(self.frames, species, cutoff).values(), default=np.inf)
 
 
 def _weight(frame: int, value: Any, key: str) -> float:
@@ -476,22 +476,22 @@ class Fit:
         """The loss without ridges, and the errors; NaN without frames."""
         if rows is None:
             return math.nan, Errors.of(np.empty(0), np.empty(0), np.empty(0))
-        calculator = MTP(potential, self.species, threads=self.settings.threads)
-        labels, square = rows.labels, 0.0
-        energies, forces, stresses = np.empty(len(labels)), [], np.full((len(labels), 6), np.nan)
-        for n, atoms in enumerate(labels.frames):
-            calculator.calculate(atoms)
-            results: dict[str, Any] = calculator.results
-            part, label = slice(rows.first_row[n], rows.first_row[n + 1]), labels.stresses[n]
-            energy = results["energy"] - rows.counts[n] @ self._reference
-            virial = atoms.get_volume() * results["stress"] if label is not None else np.zeros(6)
-            left = np.concatenate([[energy], results["forces"].ravel(), virial]) - rows.target[part]
-            square += float(((rows.root[part] * left) ** 2).sum())
-            energies[n] = left[0] / len(atoms)
-            forces.append(left[1:-6])
-            if label is not None:
-                stresses[n] = (results["stress"] - label) * EV_PER_A3_TO_GPA
-        return square, Errors.of(energies, np.concatenate(forces), stresses)
+        found = predict(MTP(potential, self.species, threads=self.settings.threads), rows.labels)
+        energies, forces, stresses = (
+            np.diff(both, axis=-1)[..., 0] for both in (found.energies, found.forces, found.stresses)
+        )
+        square, first = 0.0, 0
+        for n, atoms in enumerate(rows.labels.frames):
+            own = forces[first : first + len(atoms)]
+            first += len(atoms)
+            virial = (
+                atoms.get_volume() * stresses[n] / EV_PER_A3_TO_GPA
+                if rows.labels.stresses[n] is not None
+                else np.zeros(6)
+            )
+            left = np.concatenate([[energies[n] * len(atoms)], own.ravel(), virial])
+            square += float(((rows.root[rows.first_row[n] : rows.first_row[n + 1]] * left) ** 2).sum())
+        return square, found.errors()
 
     def gradient(self, potential: MTPFile) -> tuple[float, Array, Array, Array]:
         """The loss, and its derivatives with respect to radial_coeffs, species_coeffs and moment_coeffs."""

@@ -59,16 +59,12 @@ Design::Design(const Potential& p) : impl_(std::make_unique<Impl>()) {
     k.rank = std::max(k.rank, a + b + c);
   }
   for (int m = 0; m < monomials(k.rank); ++m) {
-    const auto [a, b, c] = powers(m);
-    k.axis.push_back(a > 0 ? 0 : b > 0 ? 1 : 2);
-    k.parent.push_back(m == 0  ? 0
-                       : a > 0 ? monomial(a - 1, b, c)
-                       : b > 0 ? monomial(a, b - 1, c)
-                               : monomial(a, b, c - 1));
+    const auto [parent, axis] = step_to(m);
+    k.parent.push_back(parent), k.axis.push_back(axis);
   }
   k.times = p.index_times, k.scalar_of = p.moment_mapping;
   k.radial = p.radial_coeffs, k.linear = p.moment_coeffs;
-  const std::string isa = Kernel(p).isa();
+  const std::string isa = instruction_set();
   k.rows = design_rows_baseline;
 #if defined(__x86_64__)
   if (isa == "avx2") k.rows = design_rows_avx2;

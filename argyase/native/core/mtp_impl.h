@@ -29,6 +29,18 @@ static constexpr Powers powers(int index) {
   return {degree - below, below - left, left};
 }
 
+// Each monomial but the first is one of lower degree, `parent`, times component `axis` of the unit vector.
+struct Step {
+  int parent, axis;
+};
+
+static constexpr Step step_to(int index) {
+  const auto [a, b, c] = powers(index);
+  if (a > 0) return {monomial(a - 1, b, c), 0};
+  if (b > 0) return {monomial(a, b - 1, c), 1};
+  return {c > 0 ? monomial(a, b, c - 1) : 0, 2};
+}
+
 // On the unit sphere z^2 = 1 - x^2 - y^2: monomials with c = 0 or 1 are enough, 2k + 1 of degree k, (R + 1)^2
 // in all. Numbered by degree, then c, then rising b.
 static constexpr int reduced(int rank) { return (rank + 1) * (rank + 1); }
@@ -125,6 +137,9 @@ struct Kernel::Impl {
   Selection selection;
   const char* isa = nullptr;
 };
+
+// The instruction set to use: the best of this processor, or what ARGYASE_MTP_ISA asks for.
+const char* instruction_set();
 
 // One definition for each instruction set, from mtp_simd.inc.
 Selection select_baseline(const int* rank, int count);

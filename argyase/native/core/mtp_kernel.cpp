@@ -10,25 +10,18 @@
 namespace argyase {
 namespace {
 
-Selection select(const std::vector<int>& rank, const char** isa) {
-  const char* forced = std::getenv("ARGYASE_MTP_ISA");
-  const bool tables = forced && std::strcmp(forced, "generic") == 0;
-  const int count = tables ? 0 : static_cast<int>(rank.size());
+bool forced(const char* name) {
+  const char* set = std::getenv("ARGYASE_MTP_ISA");
+  return set && std::strcmp(set, name) == 0;
+}
+
+Selection select(const std::vector<int>& rank, const char* isa) {
+  // "generic" is an algorithm on any set: without the code for fixed ranks.
+  const int count = forced("generic") ? 0 : static_cast<int>(rank.size());
 #if defined(__x86_64__)
-  const auto allowed = [&](const char* name) { return !forced || tables || std::strcmp(forced, name) == 0; };
-  __builtin_cpu_init();
-  if (allowed("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    *isa = "avx512";
-    return select_avx512(rank.data(), count);
-  }
-  if ((allowed("avx2") || allowed("avx512")) && __builtin_cpu_supports("avx2") &&
-      __builtin_cpu_supports("fma")) {
-    *isa = "avx2";
-    return select_avx2(rank.data(), count);
-  }
+  if (std::strcmp(isa, "avx512") == 0) return select_avx512(rank.data(), count);
+  if (std::strcmp(isa, "avx2") == 0) return select_avx2(rank.data(), count);
 #endif
-  *isa = "baseline";
   return select_baseline(rank.data(), count);
 }
 
@@ -144,6 +137,20 @@ Run<float> run_of<float>(const Selection& s) {
 
 }  // namespace
 
+const char* instruction_set() {
+#if defined(__x86_64__)
+  const bool any = !std::getenv("ARGYASE_MTP_ISA") || forced("generic");
+  __builtin_cpu_init();
+  if ((any || forced("avx512")) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    return "avx512";
+  if ((any || forced("avx512") || forced("avx2")) && __builtin_cpu_supports("avx2") &&
+      __builtin_cpu_supports("fma"))
+    return "avx2";
+#endif
+  return "baseline";
+}
+
 void Neighbours::reserve(int count, int kinds) {
   begin.resize(kinds + 1);
   const size_t n = static_cast<size_t>(count) + kOverrun;
@@ -157,7 +164,8 @@ Kernel::Kernel(const Potential& potential) : impl_(std::make_unique<Impl>()) {
   const Potential& p = k.potential;
   k.rank.assign(p.radial_funcs_count, -1);
   for (const auto& [mu, a, b, c] : p.index_basic) k.rank[mu] = std::max(k.rank[mu], a + b + c);
-  k.selection = select(k.rank, &k.isa);
+  k.isa = instruction_set();
+  k.selection = select(k.rank, k.isa);
   const Selection& selection = k.selection;
   // A kernel with fixed ranks keeps its own dense layout, which may be larger than the file's.
   for (int m = 0; m < selection.mus; ++m) k.rank[m] = selection.rank[m];
@@ -169,11 +177,8 @@ Kernel::Kernel(const Potential& potential) : impl_(std::make_unique<Impl>()) {
   for (const auto& [mu, a, b, c] : p.index_basic) k.dense_of.push_back(k.offset[mu] + monomial(a, b, c));
   for (int m = 0; m < monomials(k.top_rank); ++m) {
     const auto [a, b, c] = powers(m);
-    k.axis.push_back(a > 0 ? 0 : b > 0 ? 1 : 2);
-    k.parent.push_back(m == 0  ? 0
-                       : a > 0 ? monomial(a - 1, b, c)
-                       : b > 0 ? monomial(a, b - 1, c)
-                               : monomial(a, b, c - 1));
+    const auto [parent, axis] = step_to(m);
+    k.parent.push_back(parent), k.axis.push_back(axis);
     if (a + b + c < k.top_rank) {
       k.up.insert(k.up.end(), {monomial(a + 1, b, c), monomial(a, b + 1, c), monomial(a, b, c + 1)});
       k.factor.insert(k.factor.end(), {a + 1.0, b + 1.0, c + 1.0});
