@@ -239,35 +239,106 @@ LABEL = Schema(
     {**_FRAME_COORDS, "voigt": Variable(("voigt",), "1", "component of a tensor", "str")},
 )
 
+_PREDICTIONS = {
+    **{name: v for name, v in _ERRORS.items() if not name.startswith("iteration_")},
+    "frames": Variable(("set", "group"), "1", "number of frames", "int64"),
+    "force_species_rmse": Variable(("set", "symbol"), "eV angstrom-1", "root mean square error of force components"),
+    "energy": Variable(("frame", "source"), "eV", "energy per atom"),
+    "stress": Variable(("frame", "voigt", "source"), "GPa", "stress (NaN without a label)"),
+    "force": Variable(("atom", "xyz", "source"), "eV angstrom-1", "force, frame by frame"),
+}
+_PREDICTION_COORDS = {
+    "set": Variable(("set",), "1", "training, held-out or test", "str"),
+    "group": Variable(("group",), "1", "group of frames; all: all of them", "str"),
+    "symbol": Variable(("symbol",), "1", "chemical symbol", "str"),
+    "source": Variable(("source",), "1", "label or prediction", "str"),
+    "voigt": Variable(("voigt",), "1", "component of a tensor", "str"),
+    "frame_group": Variable(("frame",), "1", "group of the frame", "str"),
+    "frame_set": Variable(("frame",), "1", "set of the frame", "str"),
+    "trajectory": Variable(("frame",), "1", "trajectory of the frame", "str"),
+    "species": Variable(("atom",), "1", "chemical symbol", "str"),
+    **_XYZ,
+}
+
 FIT = Schema(
     "fit",
     2,
     {
         "loss": Variable(("iteration",), "1", "loss of the training frames"),
         "held_out_loss": Variable(("iteration",), "1", "loss of the held-out frames (NaN without)"),
-        **_ERRORS,
-        "frames": Variable(("set", "group"), "1", "number of frames", "int64"),
-        "force_species_rmse": Variable(
-            ("set", "symbol"), "eV angstrom-1", "root mean square error of force components"
-        ),
-        "energy": Variable(("frame", "source"), "eV", "energy per atom"),
-        "stress": Variable(("frame", "voigt", "source"), "GPa", "stress (NaN without a label)"),
-        "force": Variable(("atom", "xyz", "source"), "eV angstrom-1", "force, frame by frame"),
+        **{name: v for name, v in _ERRORS.items() if name.startswith("iteration_")},
+        **_PREDICTIONS,
     },
+    _PREDICTION_COORDS,
+)
+
+ERRORS = Schema("errors", 1, _PREDICTIONS, _PREDICTION_COORDS)
+
+_PAIR = {"pair": Variable(("pair",), "1", "the two species", "str")}
+_DISTANCE = {"r": Variable(("r",), "angstrom", "distance of the two")}
+
+SCAN = Schema(
+    "scan",
+    1,
     {
-        "set": Variable(("set",), "1", "training or held-out", "str"),
-        "group": Variable(("group",), "1", "group of frames; all: all of them", "str"),
-        "symbol": Variable(("symbol",), "1", "chemical symbol", "str"),
-        "source": Variable(("source",), "1", "label or prediction", "str"),
-        "voigt": Variable(("voigt",), "1", "component of a tensor", "str"),
-        "frame_group": Variable(("frame",), "1", "group of the frame", "str"),
-        "frame_set": Variable(("frame",), "1", "set of the frame", "str"),
-        "trajectory": Variable(("frame",), "1", "trajectory of the frame", "str"),
-        "species": Variable(("atom",), "1", "chemical symbol", "str"),
-        **_XYZ,
+        "energy": Variable(("pair", "r"), "eV", "energy of two atoms alone, less that at the largest distance"),
+        "fall": Variable(("pair",), "eV", "deepest fall of the energy on the way inward, from the minimum on"),
+        "climb": Variable(("pair",), "eV", "energy that has to be passed before it"),
     },
+    {**_PAIR, **_DISTANCE},
+)
+
+ELASTICITY = Schema(
+    "elasticity",
+    1,
+    {
+        "volume": Variable(("scale",), "angstrom3", "volume per atom"),
+        "energy": Variable(("scale",), "eV", "energy per atom, atoms at rest"),
+        "equilibrium_volume": Variable((), "angstrom3", "volume per atom at the minimum"),
+        "equilibrium_energy": Variable((), "eV", "energy per atom at the minimum"),
+        "bulk_modulus": Variable((), "GPa", "bulk modulus"),
+        "lattice_scale": Variable((), "1", "lengths at the minimum, in those of the structure"),
+    },
+    {"scale": Variable(("scale",), "1", "factor of all lengths")},
+)
+
+RDF = Schema(
+    "rdf",
+    1,
+    {"rdf": Variable(("pair", "r"), "1", "radial distribution function")},
+    {**_PAIR, "r": Variable(("r",), "angstrom", "distance, middle of the bin")},
+)
+
+BARRIER = Schema(
+    "barrier",
+    1,
+    {
+        "energy": Variable(("image",), "eV", "energy on the path of least energy, less that of its start"),
+        "forward": Variable((), "eV", "height of the path above its start"),
+        "backward": Variable((), "eV", "height of the path above its end"),
+    },
+    {},
 )
 
 SCHEMAS: dict[str, Schema] = {
-    s.name: s for s in (STRUCTURE, TRAJECTORY, MD, INGEST, MSD, CONDUCTIVITY, VANHOVE, HOPS, SAMPLE, SELECT, LABEL, FIT)
+    s.name: s
+    for s in (
+        STRUCTURE,
+        TRAJECTORY,
+        MD,
+        INGEST,
+        MSD,
+        CONDUCTIVITY,
+        VANHOVE,
+        HOPS,
+        SAMPLE,
+        SELECT,
+        LABEL,
+        FIT,
+        ERRORS,
+        SCAN,
+        ELASTICITY,
+        RDF,
+        BARRIER,
+    )
 }

@@ -21,6 +21,7 @@ COMMANDS = {
     "select": ("selection", "of many frames, those that a potential has yet to learn"),
     "label": ("label", "energies, forces and stresses of frames by any calculator"),
     "fit": ("fit", "train a Moment Tensor Potential on labelled frames"),
+    "validate": ("validate", "a potential against its teacher: errors, scans, barriers, stability"),
     "domain": ("domain", "distances and active set of a potential, from the labels it was trained on"),
     "lake": ("lake", "list, show, verify or remove what the lake holds"),
     "plugin": ("plugin", "pair style mtp for a LAMMPS of your own: compile it, or print where it is"),

@@ -165,9 +165,10 @@ def _of_run(lake: Lake, run_id: str, stride: int) -> list[Atoms]:
         found = unpack(data)
         if record.stage == "sample":
             still = np.isnan(data["temperature"].values).tolist()
+            caught = len(found) - int(record.scalars.get("caught", 0))
             for n, atoms in enumerate(found):
                 # One does not lead to another where there was no dynamics.
-                atoms.info.update(parent=run_id, parent_frame=n, independent=still[n])
+                atoms.info.update(parent=run_id, parent_frame=n, independent=still[n], caught=n >= caught)
         return found
     atoms = structures.to_atoms(data)
     atoms.info.update(group="structure", trajectory=run_id, parent=run_id, parent_frame=0)

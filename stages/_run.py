@@ -6,12 +6,15 @@ import argparse
 import json
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -23,10 +26,11 @@ import argyase
 from argyase.datalake import provenance
 from argyase.datalake.errors import DatalakeError
 from argyase.datalake.lake import Lake, RunRecord
-from argyase.errors import ArgyaseError, ConfigError
+from argyase.errors import ArgyaseError, CalculatorError, ConfigError
 from argyase.stages import _config
 
 T = TypeVar("T")
+R = TypeVar("R")
 console = Console(stderr=True)
 # A table must not be cut: not to the 80 columns of a pipe, and not to those of a narrow terminal, which wraps it.
 out = Console(width=max(Console().width, 120) if sys.stdout.isatty() else 140)
@@ -147,6 +151,41 @@ def progress(kind: str, label: str) -> Iterator[Report]:
             bar.update(task, completed=done, total=total)
 
         yield report
+
+
+def in_processes(function: Callable[[T], R], items: Sequence[T], jobs: int, report: Report) -> list[R]:
+    """Results of a function of a module, one for each item, in their order; so many at once, each in a process.
+
+    Raises
+    ------
+    CalculatorError
+        If a process died.
+    """
+    found: list[R] = []
+    report(0, len(items))
+    # Fresh processes: the threads of linear algebra, used here before, do not survive a fork.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+        try:
+            for result in pool.map(function, items):
+                found.append(result)
+                report(len(found), len(items))
+        except BrokenProcessPool:
+            raise CalculatorError(
+                f"a process died (a crash, out of memory, or killed) when {len(found)} of {len(items)} were done; they "
+                "are kept: run the same command to go on"
+            ) from None
+    return found
+
+
+def end_with_parent() -> None:
+    """From now on SIGTERM comes to this process when the one that started it is gone, killed or not."""
+
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
 
 
 def collect_provenance(config: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from argyase.datalake.lake import Attempt, Lake
 from argyase.errors import ConfigError, PotentialFileError
 from argyase.schemas import FIT
 from argyase.stages._config import setting
+from argyase.stages._errors import ERROR_COLUMNS, error_arrays
 from argyase.stages._frames import frames_of
 from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main, stop_requested
 
@@ -55,6 +56,7 @@ class Config:
     held_out: float = setting(0.1, help="fraction of the frames that is held out, by whole trajectories")
     held_out_seed: int = setting(1, help="seed of the choice of held-out trajectories")
     held_out_trajectories: tuple[str, ...] = setting((), help="hold these out instead")
+    never_held_out: tuple[str, ...] = setting(("*squeeze",), help="groups of which none is; * matches any text")
     ridge_radial: float = setting(1e-5, help="ridge on the radial coefficients")
     ridge_linear: float = setting(1e-9, help="ridge on the linear coefficients")
     seeds: tuple[int, ...] = setting((1, 2, 3), help="random starts, of which the best is fitted to the end")
@@ -164,7 +166,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     run_id = published(lake, "fit", parameters, parents, FIT.version)
     if run_id is None:
         if config.held_out or config.held_out_trajectories:
-            training, held_out = labels.hold_out(config.held_out, config.held_out_seed, config.held_out_trajectories)
+            training, held_out = labels.hold_out(
+                config.held_out, config.held_out_seed, config.held_out_trajectories, config.never_held_out
+            )
         else:
             training, held_out = labels, labels.take([])
         starts = _start(config, labels)
@@ -268,7 +272,6 @@ def _load(file: Path, potential: MTPFile) -> FitState | None:
 def _results(state: FitState, config: Config, folder: Path, training: Labels, held_out: Labels) -> xr.Dataset:
     """Errors and predictions of the best potential; its files are written to the folder."""
     from argyase.potentials.active import ActiveSet
-    from argyase.potentials.fit import predict
     from argyase.potentials.mtp import MTP
     from argyase.potentials.mtp_file import write_mtp
     from argyase.potentials.repulsion import format_table, propose, smallest_distances
@@ -276,70 +279,22 @@ def _results(state: FitState, config: Config, folder: Path, training: Labels, he
     name = config.name or (Path(config.output).name if config.output else f"level-{config.level}")
     potential = replace(state.best, potential_name=name)
     calculator = MTP(potential, config.species)
-    sets = {"training": training, "held-out": held_out}
-    predictions = {key: predict(calculator, labels) for key, labels in sets.items()}
-    groups = ["all", *sorted(set(training.groups) | set(held_out.groups))]
-    columns = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "stress_mae", "stress_rmse")
-    errors: dict[str, Any] = {column: np.full((2, len(groups)), np.nan) for column in columns}
+    arrays = error_arrays(calculator, {"training": training, "held-out": held_out})
     course: dict[str, Any] = {
-        f"iteration_{c}": [[getattr(e, c) for e in both] for both in state.errors] for c in columns
+        f"iteration_{c}": [[getattr(e, c) for e in both] for both in state.errors] for c in ERROR_COLUMNS
     }
-    frames = np.zeros((2, len(groups)), dtype=int)
-    by_species = np.full((2, len(config.species)), np.nan)
-    symbols = {key: [s for a in labels.frames for s in a.get_chemical_symbols()] for key, labels in sets.items()}
-    for k, (key, labels) in enumerate(sets.items()):
-        for g, group in enumerate(groups):
-            chosen = np.array([group == "all" or own == group for own in labels.groups], dtype=bool)
-            frames[k, g] = chosen.sum()
-            if chosen.any():
-                part = predictions[key].take(chosen, np.array([len(a) for a in labels.frames])).errors()
-                for column in columns:
-                    errors[column][k, g] = getattr(part, column)
-        difference = np.diff(predictions[key].forces, axis=-1)[..., 0]
-        for z, symbol in enumerate(config.species):
-            own = difference[np.array(symbols[key], dtype=str) == symbol]
-            by_species[k, z] = np.sqrt((own**2).mean()) if own.size else np.nan
-
     write_mtp(folder / "potential.mtp", potential)
     everything = [*training.frames, *held_out.frames]
     ActiveSet.select(calculator, everything).save(folder / "potential.active")
     distances = smallest_distances(everything, config.species, potential.max_dist)
-    (folder / "potential.toml").write_text(
-        _card(name, config, errors, groups, frames, format_table(propose(distances)))
-    )
-    return FIT.dataset(
-        loss=state.losses,
-        held_out_loss=state.held_out,
-        **errors,
-        **course,
-        frames=frames,
-        force_species_rmse=by_species,
-        energy=np.concatenate([p.energies for p in predictions.values()]),
-        stress=np.concatenate([p.stresses for p in predictions.values()]),
-        force=np.concatenate([p.forces for p in predictions.values()]),
-        set=list(sets),
-        group=groups,
-        symbol=list(config.species),
-        source=["label", "prediction"],
-        voigt=["xx", "yy", "zz", "yz", "xz", "xy"],
-        frame_group=[g for labels in sets.values() for g in labels.groups],
-        frame_set=[key for key, labels in sets.items() for _ in range(len(labels))],
-        trajectory=[t for labels in sets.values() for t in labels.trajectories],
-        species=[s for key in sets for s in symbols[key]],
-        xyz=["x", "y", "z"],
-    )
+    (folder / "potential.toml").write_text(_card(name, config, arrays, format_table(propose(distances))))
+    return FIT.dataset(loss=state.losses, held_out_loss=state.held_out, **course, **arrays)
 
 
-def _card(
-    name: str,
-    config: Config,
-    errors: Mapping[str, np.ndarray],
-    groups: Sequence[str],
-    frames: np.ndarray,
-    repulsion: str,
-) -> str:
+def _card(name: str, config: Config, arrays: Mapping[str, Any], repulsion: str) -> str:
     """The model card as far as the fit knows it."""
     species = ", ".join(f'"{s}"' for s in config.species)
+    frames = arrays["frames"][:, 0].tolist()
     lines = [
         f"# Model card of {name}, as `argyase fit` wrote it. Say whose labels these are, and what it may be used for.",
         f'name = "{name}"',
@@ -347,8 +302,8 @@ def _card(
         f"species = [{species}]",
         "",
         "[training]",
-        f"frames = {int(frames[0, 0])}",
-        f"held_out_frames = {int(frames[1, 0])}",
+        f"frames = {frames[0]}",
+        f"held_out_frames = {frames[1]}",
         f'ridge = "{config.ridge_radial:g} on radial, {config.ridge_linear:g} on linear coefficients"',
         "# of energy, forces, stress",
         f"weights = [{config.energy_weight:g}, {config.force_weight:g}, {config.stress_weight:g}]",
@@ -357,8 +312,8 @@ def _card(
     ]
     for column, unit in (("energy_rmse", "meV_per_atom"), ("force_rmse", "eV_per_A"), ("stress_rmse", "GPa")):
         lines.append(f"[errors.{column}_{unit}]")
-        for g, group in enumerate(groups):
-            values = ", ".join(f"{v:.4g}" for v in errors[column][:, g])
+        for g, group in enumerate(arrays["group"]):
+            values = ", ".join(f"{v:.4g}" for v in arrays[column][:, g])
             lines.append(f'"{group}" = [{values}]')
         lines.append("")
     return "\n".join([*lines, repulsion, ""])

@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,7 +36,16 @@ from argyase.stages._frames import (
     parse_settings,
     unpack,
 )
-from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main, stop_requested
+from argyase.stages._run import (
+    Report,
+    collect_provenance,
+    console,
+    end_with_parent,
+    published,
+    silent,
+    stage_main,
+    stop_requested,
+)
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,8 @@ def _start_worker(lake: str, store: str, calculator: str, settings: dict[str, An
 
 def _start_process(*worker: Any) -> None:
     signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     _start_worker(*worker)
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Ended(BaseException):

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError
@@ -98,6 +95,7 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
         if number == config.rounds:
             break
         frames = _sample(learning, lake, cells, potential, number + 1, report)
+        frames = [run_id for run_id in frames if lake.record(run_id).scalars["frames"]]
         chosen = selection.run(replace(learning.select, frames=tuple(frames), potential=potential), lake)
         if not chosen:
             console.print(f"round {number + 1}: nothing is new to {name.name}", highlight=False)
@@ -124,18 +122,7 @@ def _sample(
             jobs.append(replace(base, kind="md", temperature_K=temperature, strain=strain))
         if config.melt_quench:
             jobs.append(replace(base, kind="melt_quench"))
-    frames: list[str] = []
-    report(0, len(jobs))
-    # Fresh processes: the threads of linear algebra, which fits and selections use here, do not survive a fork.
-    with ProcessPoolExecutor(config.jobs, multiprocessing.get_context("spawn")) as pool:
-        for done, ids in enumerate(pool.map(_sample_one, ((job, str(lake.path)) for job in jobs)), 1):
-            frames += ids
-            report(done, len(jobs))
-    return frames
-
-
-def _sample_one(job: tuple[Any, str]) -> list[str]:
-    return sample.run(job[0], Lake(job[1]))
+    return sample.run_all(jobs, lake, config.jobs, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

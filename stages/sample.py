@@ -25,6 +25,7 @@ from argyase.stages._run import (
     Report,
     collect_provenance,
     console,
+    in_processes,
     labels,
     published,
     silent,
@@ -102,8 +103,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         formula = str(lake.record(structure).parameters.get("formula", atoms.get_chemical_formula("hill")))
         atoms.set_cell(atoms.cell.array * (1 + config.strain), scale_atoms=True)
         if config.kind in ("md", "melt_quench"):
-            frames, ended = _dynamics(atoms, config, attempt, report)
+            frames, ended, caught = _dynamics(atoms, config, attempt, report)
         else:
+            caught = 0
             frames, ended = list(_rattled(atoms, config) if config.kind == "rattle" else _squeezed(atoms, config)), ""
         for frame in frames:
             # Of a melt and quench, each has the name of its part.
@@ -115,7 +117,17 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             temperature=[frame.info.get("temperature", np.nan) for frame in frames],
             sample_energy=[frame.info.get("energy", np.nan) for frame in frames],
         )
-        return [attempt.publish(dataset, {"frames": len(frames), "ended": ended or "as planned"})]
+        return [attempt.publish(dataset, {"frames": len(frames), "ended": ended or "as planned", "caught": caught})]
+
+
+def run_all(configs: Sequence[Config], lake: Lake, jobs: int, report: Report = silent) -> list[str]:
+    """Sample many times, so many at once, each in a process of its own; the ids of the runs."""
+    found = in_processes(_run_in, [(config, str(lake.path)) for config in configs], jobs, report)
+    return [run_id for ids in found for run_id in ids]
+
+
+def _run_in(job: tuple[Config, str]) -> list[str]:
+    return run(job[0], Lake(job[1]))
 
 
 def ramps(config: Config) -> tuple[Ramp, ...]:
@@ -134,8 +146,11 @@ def ramps(config: Config) -> tuple[Ramp, ...]:
     )
 
 
-def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> tuple[list[Atoms], str]:
-    """Frames that are kept, and why it ended early; each `CHECKPOINT_SECONDS` they are kept for a later attempt."""
+def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> tuple[list[Atoms], str, int]:
+    """Frames that are kept, why it ended early, and how many of the last were caught on the way there.
+
+    Each `CHECKPOINT_SECONDS` they are kept for a later attempt.
+    """
     from argyase.calculators import calculator
     from argyase.dynamics.ase_md import AseMD
     from argyase.dynamics.simulation import MDSettings
@@ -158,11 +173,12 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
         grade_break=config.grade_break,
     )
     kept = _load(_frames_file(attempt, simulation.step), atoms) if simulation.step else []
-    ended, last = "", time.monotonic()
+    ended, last, caught = "", time.monotonic(), 0
     try:
         with stop_requested() as stop:
             for frame in simulation.frames():
-                if frame.produced or frame.grade > config.grade_select:
+                caught += frame.caught
+                if frame.produced or frame.caught or frame.grade > config.grade_select:
                     kept.append(_kept(atoms, frame, len(kept)))
                 report(frame.step, simulation.total_steps)
                 if frame.step == simulation.step and (stop.is_set() or time.monotonic() - last > CHECKPOINT_SECONDS):
@@ -179,7 +195,7 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
                     raise KeyboardInterrupt
     except (SimulationError, ExtrapolationError) as error:
         ended = str(error)
-    return kept, ended
+    return kept, ended, caught
 
 
 def _kept(atoms: Atoms, frame: Frame, number: int) -> Atoms:

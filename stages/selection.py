@@ -3,7 +3,8 @@
 (Not select.py: a script in this folder would take it for the module of that name in the standard library.)
 
 An atom with an extrapolation grade above --grade-select is new to the potential. Of all such frames, MaxVol over the
-rows of their atoms and of the potential's active set keeps the few that span the rest.
+rows of their atoms and of the potential's active set keeps the few that span the rest. Of dynamics that went wrong
+without a large grade, the last frame before that is kept, too.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     frames = [packable(atoms) for atoms in frames]
 
     candidates: list[tuple[Atoms, Any, float]] = []
+    last: dict[str, int] = {}  # candidate by trajectory that went wrong
     lost: set[str] = set()  # trajectories that are beyond the break
     largest = 0.0
     for n, atoms in enumerate(frames):
@@ -83,11 +85,14 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         largest = max(largest, grade)
         if grade > config.grade_break and not atoms.info.get("independent"):
             lost.add(trajectory)
-        if grade > config.grade_select:
+        if atoms.info.get("caught"):
+            last[trajectory] = len(candidates)
+        if grade > config.grade_select or atoms.info.get("caught"):
             candidates.append((atoms, rows, grade))
     report(len(frames), len(frames))
     console.print(
-        f"{len(frames)} frames, largest grade {largest:.3g}; {len(candidates)} above {config.grade_select:g}",
+        f"{len(frames)} frames, largest grade {largest:.3g}; {len(candidates)} above {config.grade_select:g}, or "
+        "before dynamics went wrong",
         highlight=False,
     )
     if not candidates:
@@ -95,8 +100,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     matrix = np.concatenate([active.rows, *(rows for _, rows, _ in candidates)])
     of_row = np.repeat(np.arange(len(candidates)), [len(rows) for _, rows, _ in candidates])
     chosen = maxvol(matrix).chosen - len(active.rows)
-    numbers = sorted({int(of_row[k]) for k in chosen if k >= 0}, key=lambda k: -candidates[k][2])[: config.most]
-    numbers.sort()
+    spanning = sorted({int(of_row[k]) for k in chosen if k >= 0} - set(last.values()), key=lambda k: -candidates[k][2])
+    numbers = sorted([*last.values(), *spanning][: config.most])
     picked = [candidates[k][0] for k in numbers]
     parameters = {
         "potential": potential.name,

@@ -9,6 +9,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from argyase.potentials.model_card import find_potential
+from argyase.potentials.mtp import MTP
+
 FAILS, DIES, NAN = 60.0, 70.0, 80.0
 """x of the first atom at which it raises, ends the process, gives no number."""
 
@@ -38,6 +41,22 @@ class Faulty(Calculator):
             os._exit(1)
         energy = np.nan if x == NAN else 0.5 * float((atoms.positions**2).sum())
         self.results = {"energy": energy, "forces": -atoms.positions}
+
+
+class Explosive(MTP):
+    """The study potential, which after so many calls pushes atoms where they should be pulled, and knows of nothing."""
+
+    def __init__(self, calls: int) -> None:
+        potential = find_potential("LiPSCl-study")
+        super().__init__(potential.path, potential.species, active_set=potential.active_set)
+        self.left = calls
+
+    def calculate(self, *arguments: Any, **named: Any) -> None:
+        super().calculate(*arguments, **named)
+        self.left -= 1
+        if self.left < 0:
+            self.results["forces"] = -20 * self.results["forces"]
+        self.results["grades"] = np.ones(len(self.atoms))
 
 
 def no_licence(log: str) -> Calculator:

@@ -43,7 +43,8 @@ class AseMD(Simulation):
     grade_select, grade_break
         Extrapolation grades, for a calculator that gives them: every step is looked at. Frames with an atom above the
         first come in between, from parts that are not kept, too, one each `CATCH_STEPS` steps at most; above the second
-        the run ends.
+        the run ends. Potentials do not always know that they are wrong: if the run ends for another reason, the last
+        frames before come, too, whatever their grade (`Frame.caught`).
     restart
         File of an earlier part of the same run (see `write_restart`). Positions, velocities and cell go on; thermostat
         and barostat begin at rest, so that the path is another one of the same ensemble.
@@ -76,6 +77,7 @@ class AseMD(Simulation):
         self._grade_select, self._grade_break = grade_select, grade_break
         self._graded = math.isfinite(min(grade_select, grade_break))
         self._caught: list[Frame] = []
+        self._way: list[Frame] = []  # of this sample
         for part in self._steps:
             self._refuse(part, calculator)
         self._atoms = atoms.copy()
@@ -101,14 +103,20 @@ class AseMD(Simulation):
             dynamics = self._dynamics(part)
             while self.step < part.last:
                 self._caught.clear()
+                self._way.clear()
                 try:
                     self._advance(dynamics, part, sample)
-                except (SimulationError, ExtrapolationError):
+                    yield from self._caught
+                    self._caught.clear()
+                    frame = self._frame(part, part.segment.keep)
+                    self._check(frame)
+                except ExtrapolationError:
                     yield from self._caught
                     raise
-                yield from self._caught
-                frame = self._frame(part, part.segment.keep)
-                self._check(frame)
+                except SimulationError:
+                    yield from self._caught
+                    yield from self._way
+                    raise
                 yield frame
 
     def write_restart(self, path: Path) -> None:
@@ -189,6 +197,10 @@ class AseMD(Simulation):
     def _watch(self, part: Step, k: int) -> None:
         """Look at the grades after `k` steps of a sample."""
         grade = self._grade() if self._graded else math.nan
+        if self._graded and k % CATCH_STEPS == 0:
+            way = replace(self._frame(part, False), step=self.step + k, caught=True)
+            if way.temperature < self._hottest_allowed():
+                self._way.append(way)
         if not grade > min(self._grade_select, self._grade_break):
             return
         here = replace(self._frame(part, False), step=self.step + k)

@@ -33,6 +33,8 @@ class Frame:
     volume: float  # A^3
     # Largest extrapolation grade of any atom since the last frame; NaN if none was computed.
     grade: float = math.nan
+    # It came in between because the run went wrong soon after: what the potential has to learn.
+    caught: bool = False
 
     @property
     def scalars(self) -> dict[str, float]:
@@ -135,6 +137,11 @@ class Simulation(ABC):
         "or train it on such structures; all frames before are kept"
     )
 
+    def _hottest_allowed(self) -> float:
+        # A small cell fluctuates by T sqrt(2 / 3N): six standard deviations on top of the factor.
+        noise = 1 + 6 * np.sqrt(2 / (3 * self._n_atoms))
+        return float(self._settings.max_temperature_factor * noise * self._hottest)
+
     def _check(self, frame: Frame) -> None:
         """Refuse a frame in which atoms were lost, or temperature or volume are out of bounds.
 
@@ -149,9 +156,7 @@ class Simulation(ABC):
             raise SimulationError(f"{self._when()}: {lost} of {self._n_atoms} atoms were lost; {self._remedy}")
         if not (np.isfinite(frame.positions).all() and np.isfinite(frame.potential_energy)):
             raise SimulationError(f"{self._when()}: positions or energy are not finite; {self._remedy}")
-        # A small cell fluctuates by T sqrt(2 / 3N): six standard deviations on top of the factor.
-        noise = 1 + 6 * np.sqrt(2 / (3 * self._n_atoms))
-        limit = s.max_temperature_factor * noise * self._hottest
+        limit = self._hottest_allowed()
         if not frame.temperature <= limit:
             raise SimulationError(
                 f"{self._when()}: temperature {frame.temperature:.0f} K is above {limit:.0f} K "

@@ -22,6 +22,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import numpy as np
@@ -142,9 +143,14 @@ class Labels:
             self.weights[np.asarray(numbers, dtype=int)],
         )
 
-    def hold_out(self, fraction: float, seed: int, names: Sequence[str] = ()) -> tuple[Labels, Labels]:
+    def hold_out(
+        self, fraction: float, seed: int, names: Sequence[str] = (), never: Sequence[str] = ()
+    ) -> tuple[Labels, Labels]:
         """Split off whole trajectories: those of these names, or else so many at random that they have about this
         fraction of the frames.
+
+        None is taken at random that has a frame of a group in `never` (patterns, as in ``*squeeze``): the errors of a
+        few extreme frames, each unlike all others, would drown those of the dynamics that the fit is judged by.
 
         Raises
         ------
@@ -156,9 +162,14 @@ class Labels:
             raise ConfigError(f"hold-out: no trajectory {unknown[0]!r}; there are {', '.join(known[:20])}")
         chosen = set(names)
         if not names:
+            kept = {
+                name
+                for name, group in zip(self.trajectories, self.groups, strict=True)
+                if any(fnmatchcase(group, pattern) for pattern in never)
+            }
             order = np.random.default_rng(seed).permutation(len(known))
             wanted, count = fraction * len(self), 0
-            for name in (known[k] for k in order):
+            for name in (known[k] for k in order if known[k] not in kept):
                 size = self.trajectories.count(name)
                 # Whole trajectories: the one that would go over is taken if that is nearer to the fraction.
                 if count + size / 2 > wanted:

@@ -369,6 +369,20 @@ def test_whole_trajectories_are_held_out(numbers: list[int], fraction: float, se
     assert len(named) + len(rest) == n
 
 
+def test_groups_that_are_never_held_out() -> None:
+    groups = ["Li2S squeeze", "md", "LiCl squeeze", "md", "rattle", "md"]
+    labels = Labels(
+        [Atoms("H")] * 6, np.zeros(6), [np.zeros((1, 3))] * 6, [None] * 6, groups, list("abcdef"), np.ones(6)
+    )  # fmt: skip
+    for seed in range(20):
+        training, held_out = labels.hold_out(0.5, seed, never=["*squeeze", "rattle"])
+        assert held_out.groups == ["md"] * 3
+        assert len(training) == 3
+    assert labels.hold_out(0.0, 0, ["a"], never=["*squeeze"])[1].groups == ["Li2S squeeze"]  # named
+    with pytest.raises(ConfigError, match="0 of 6 frames"):
+        labels.hold_out(0.5, 1, never=["*"])
+
+
 def test_wrong_labels() -> None:
     plain = Atoms("Li", cell=[5, 5, 5], pbc=True)
     with pytest.raises(StatisticsError, match="frame 0 of the labels has no energy"):

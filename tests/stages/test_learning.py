@@ -83,6 +83,30 @@ def test_a_melt_that_leaves_the_domain_keeps_its_last_frame(lake: Lake, cell: st
     assert grades[-1] > 10 or "temperature" in ended
 
 
+def test_frames_before_dynamics_go_wrong_are_learned_from(lake: Lake, cell: str) -> None:
+    # The grade does not warn: it is 1 all the way.
+    config = sample.Config(
+        cell, calculator="faulty_calculator:Explosive", settings=("calls=170",), temperature_K=300.0,
+        equilibrate_ps=0.2, produce_ps=0.2, sample_ps=0.1, heat_rate_K_fs=1.0,
+    )  # fmt: skip
+    (run_id,) = sample.run(config, lake)
+    scalars = lake.record(run_id).scalars
+    assert "temperature" in str(scalars["ended"])
+    temperatures = lake.open_run(run_id)["temperature"].values
+    assert 0 < scalars["caught"] <= len(temperatures)
+    assert temperatures.max() < 3 * 300 * 1.5  # none is as wrong as that at which it ended
+    potential = find_potential("LiPSCl-study")
+    frames = info(lake, run_id)
+    active, engine = ActiveSet.load(potential.active_set), MTP(potential.path, potential.species)
+    assert max(active.grades(basis(engine, atoms)).max() for atoms in frames) < GRADE_SELECT
+    (selected,) = selection.run(selection.Config((run_id,)), lake)
+    np.testing.assert_array_equal(info(lake, selected)[-1].positions, frames[-1].positions)
+    # Of dynamics that ended as planned there is nothing to learn.
+    (calm,) = sample.run(replace(config, settings=("calls=100000",)), lake)
+    assert lake.record(calm).scalars["caught"] == 0
+    assert selection.run(selection.Config((calm,)), lake) == []
+
+
 def test_rattled_and_squeezed(lake: Lake, cell: str) -> None:
     (rattled,) = sample.run(sample.Config(cell, kind="rattle", count=40, displacement=0.1, cell_strain=0.0), lake)
     ideal = info(lake, cell)[0].positions

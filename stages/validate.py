@@ -1,0 +1,501 @@
+"""``argyase validate``: a potential against its teacher, and on its own: what its model card must say.
+
+Errors on trajectories of its own that it has not learned from, scans of pairs, lattice and bulk modulus, radial
+distributions, barriers of jumps, and whether it survives long dynamics up to melting. Every piece is a run of the
+lake; the pieces of the teacher serve all its potentials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from argyase.datalake.lake import Lake
+from argyase.dynamics.protocols import Segment
+from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError
+from argyase.potentials.active import GRADE_BREAK
+from argyase.potentials.model_card import Potential, find_potential
+from argyase.schemas import BARRIER, ELASTICITY, ERRORS, RDF, SCAN
+from argyase.stages import _config, label, md, sample, structures
+from argyase.stages._config import setting
+from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, frames_of, parse_settings
+from argyase.stages._run import (
+    Report,
+    collect_provenance,
+    console,
+    guarded,
+    in_processes,
+    labels,
+    out,
+    progress,
+    published,
+    silent,
+)
+from argyase.structures.jumps import ROUTES
+
+CHECKS = ("errors", "scan", "elasticity", "rdf", "barriers", "stability")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The [validate] table; [[structures]] and [label] hold the settings of those stages."""
+
+    potential: str = setting(help="name of a shipped potential, or path of an .mtp file")
+    calculator: str = setting("sevennet", help="the teacher: " + CALCULATOR_HELP)
+    settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
+    checks: tuple[str, ...] = setting(CHECKS, help="which checks: " + ", ".join(CHECKS))
+    temperature_K: tuple[float, ...] = setting((300.0, 600.0, 900.0, 1200.0), help="temperatures", unit="K")
+    strain: tuple[float, ...] = setting((-0.05, 0.0, 0.05), help="errors: strains of all lengths")
+    equilibrate_ps: float = setting(2.0, help="errors: before the frames of each trajectory", unit="ps")
+    produce_ps: float = setting(2.0, help="errors: time over which frames are taken", unit="ps")
+    sample_ps: float = setting(1.0, help="errors: time between frames", unit="ps")
+    melt_sample_ps: float = setting(4.0, help="errors: time between frames of melt and quench; 0: no melts", unit="ps")
+    seed: int = setting(777, help="errors: seed of velocities, another than those the labels were sampled with")
+    most_atoms: int = setting(60, help="elasticity: structures with more atoms are left out")
+    stability_supercell: tuple[int, int, int] = setting((2, 2, 2), help="stability: unit cells of the argyrodites")
+    stability_ps: float = setting(100.0, help="stability: length at each temperature", unit="ps")
+    melt_K: float = setting(1800.0, help="stability: temperature of the melt, too; 0: none", unit="K")
+    rdf_temperature_K: float = setting(900.0, help="rdf: temperature", unit="K")
+    rdf_equilibrate_ps: float = setting(1.0, help="rdf: before the frames", unit="ps")
+    rdf_produce_ps: float = setting(2.0, help="rdf: time over which it is averaged", unit="ps")
+    barriers: int = setting(1, help="barriers: jumps along each route")
+    fmax: float = setting(0.05, help="elasticity, barriers: largest force that is left", unit="eV/A")
+    jobs: int = setting(1, help="processes at once")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A campaign of validation, checked."""
+
+    config: Config
+    structures: list[structures.Config]
+    label: label.Config
+
+
+def read(path: str, potential: str = "") -> Validation:
+    """Read and check a campaign file; `potential` goes over that of the file.
+
+    Raises
+    ------
+    ConfigError
+        If a table or a key is unknown, missing or wrong.
+    """
+    data = dict(_config.load(path))
+    _config.check_tables(data, ("campaign", "validate", "structures", "label"), path)
+    listed = data.get("structures", [])
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError(f"{path}: give the structures as [[structures]] tables, one for each")
+    table = {**data.get("validate", {}), **({"potential": potential} if potential else {})}
+    config = _config.from_mapping(Config, table, "validate")
+    if unknown := sorted(set(config.checks) - set(CHECKS)):
+        raise ConfigError(f"{path}: validate.checks: no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    teacher = {"calculator": config.calculator, "settings": config.settings}
+    own = {**data.get("label", {}), **teacher, "frames": ("to be sampled",)}
+    return Validation(
+        config,
+        [_config.from_mapping(structures.Config, entry, "structures") for entry in listed],
+        _config.from_mapping(label.Config, own, "label"),
+    )
+
+
+# ---- pieces: each a run of the lake, with a calculator by name and settings ----
+
+Engine = tuple[str, tuple[str, ...]]
+
+
+def _engine(engine: Engine) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """What identifies a calculator, and how to make it."""
+    from argyase.calculators import calculator, identity
+
+    settings = parse_settings(engine[1], "validate.settings")
+    return identity(engine[0], **settings), lambda: calculator(engine[0], **settings)
+
+
+def scan(lake: Lake, engine: Engine, species: Sequence[str]) -> str:
+    """Energies of all pairs of species, two atoms alone; its id."""
+    from argyase.potentials.validation import SCAN_DISTANCES_A, inward_fall, pair_scan
+
+    who, make = _engine(engine)
+    parameters = {"calculator": who, "species": list(species)}
+    if run_id := published(lake, "scan", parameters, [], SCAN.version):
+        return run_id
+    with lake.begin("scan", parameters, [], SCAN, collect_provenance(parameters)) as attempt:
+        calculator, r = make(), SCAN_DISTANCES_A
+        energies, falls, pairs = [], [], list(itertools.combinations_with_replacement(species, 2))
+        for pair in pairs:
+            # In a box, for calculators that need one; no two images within a cutoff of 6 A.
+            two = Atoms(pair, [[0, 0, 0], [float(r[-1]), 0, 0]], cell=[20.0] * 3, pbc=True)
+            energy = pair_scan(two, calculator, 0, 1, r)
+            energies.append(energy)
+            falls.append(inward_fall(r, energy, float(r[np.argmin(energy[r > 1.5]) + (r <= 1.5).sum()])))
+        fall, climb = zip(*falls, strict=True)
+        return attempt.publish(
+            SCAN.dataset(energy=energies, fall=fall, climb=climb, pair=["-".join(p) for p in pairs], r=r)
+        )
+
+
+def elasticity(lake: Lake, structure: str, engine: Engine, fmax: float) -> str:
+    """Equation of state of a crystal; its id."""
+    from argyase.potentials.validation import equation_of_state
+
+    who, make = _engine(engine)
+    parameters = {**labels(lake.record(structure)), "calculator": who, "fmax": fmax}
+    if run_id := published(lake, "elasticity", parameters, [structure], ELASTICITY.version):
+        return run_id
+    with lake.begin("elasticity", parameters, [structure], ELASTICITY, collect_provenance(parameters)) as attempt:
+        atoms = structures.to_atoms(lake.open_run(structure))
+        found = equation_of_state(atoms, make(), fmax=fmax)
+        before = atoms.get_volume() / len(atoms)
+        return attempt.publish(
+            ELASTICITY.dataset(
+                volume=found.volumes,
+                energy=found.energies,
+                equilibrium_volume=found.volume,
+                equilibrium_energy=found.energy,
+                bulk_modulus=found.bulk_modulus,
+                lattice_scale=(found.volume / before) ** (1 / 3),
+                scale=(found.volumes / before) ** (1 / 3),
+            )
+        )
+
+
+def rdf(lake: Lake, run: str) -> str:
+    """Radial distributions of all pairs in the frames of a run; its id."""
+    from argyase.physics.rdf import radial_distribution
+
+    parameters = {**labels(lake.record(run)), "r_max": 6.0, "bins": 120}
+    if run_id := published(lake, "rdf", parameters, [run], RDF.version):
+        return run_id
+    frames = frames_of(lake, [run])[0]
+    symbols = frames[0].get_chemical_symbols()
+    # Of pairs of one species, the two that must be there may not be.
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations_with_replacement(sorted(set(symbols)), 2)
+        if a != b or symbols.count(a) > 1
+    ]
+    places, cells = np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames])
+    r, g = radial_distribution(places, cells, symbols, pairs, 6.0, 120)
+    dataset = RDF.dataset(rdf=g, pair=["-".join(p) for p in pairs], r=r)
+    return lake.publish("rdf", parameters, dataset, [run], RDF, provenance=collect_provenance(parameters))
+
+
+def barrier(lake: Lake, structure: str, engine: Engine, route: str, number: int, fmax: float) -> str:
+    """Barrier of one jump of Li; its id."""
+    from argyase.potentials.validation import barrier as nudged
+    from argyase.structures.jumps import jumps
+
+    who, make = _engine(engine)
+    parameters = {**labels(lake.record(structure)), "calculator": who, "route": route, "number": number, "fmax": fmax}
+    if run_id := published(lake, "barrier", parameters, [structure], BARRIER.version):
+        return run_id
+    with lake.begin("barrier", parameters, [structure], BARRIER, collect_provenance(parameters)) as attempt:
+        atoms = structures.build(structures.Config(**_built(lake, structure)))[0]
+        jump = jumps(atoms, route)[number]
+        through = [visited.positions[jump.ion] for visited in jump.through]
+        path = nudged(jump.initial, jump.final, make(), ion=jump.ion, through=through, fmax=fmax)
+        return attempt.publish(BARRIER.dataset(energy=path.energies, forward=path.forward, backward=path.backward))
+
+
+def _built(lake: Lake, structure: str) -> dict[str, Any]:
+    """Settings by which an argyrodite of the lake is built: its sites are needed as they were."""
+    names = set(structures.Config.__dataclass_fields__) - {"phase", "source"}
+    found = {k: v for k, v in lake.record(structure).parameters.items() if k in names}
+    return {**found, "supercell": tuple(found["supercell"])}
+
+
+def errors(lake: Lake, labelled: str, potential: str) -> str:
+    """Errors of a potential on labels; its id."""
+    from argyase.calculators import calculator, identity
+    from argyase.potentials.fit import Labels
+    from argyase.potentials.mtp import MTP
+    from argyase.stages._errors import error_arrays
+
+    parameters = {"calculator": identity("mtp", potential=potential)}
+    if run_id := published(lake, "errors", parameters, [labelled], ERRORS.version):
+        return run_id
+    made = calculator("mtp", potential=potential)
+    assert isinstance(made, MTP)
+    arrays = error_arrays(made, {"test": Labels.of(frames_of(lake, [labelled])[0])})
+    dataset, provenance = ERRORS.dataset(**arrays), collect_provenance(parameters)
+    return lake.publish("errors", parameters, dataset, [labelled], ERRORS, provenance=provenance)
+
+
+# ---- the whole ----
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Ids of the runs in which everything is; of what failed, why."""
+
+    potential: Potential
+    errors: str = ""
+    scans: tuple[str, ...] = ()
+    """Of the potential and of the teacher."""
+    elasticity: tuple[tuple[str, str, str], ...] = ()
+    """Structure, then of the potential and of the teacher: id, or reason of the failure."""
+    rdf: tuple[str, ...] = ()
+    barriers: tuple[tuple[str, str, str], ...] = ()
+    """Route, then as above."""
+    stability: tuple[tuple[str, float, str], ...] = ()
+    """Structure, temperature, id or reason."""
+
+
+def run(validation: Validation, lake: Lake, report: Report = silent) -> Findings:
+    """All checks that are asked for; what the lake has is not computed again."""
+    config = validation.config
+    potential = find_potential(config.potential)
+    own, teacher = ("mtp", (f"potential={config.potential}",)), (config.calculator, config.settings)
+    cells = [structures.run(s, lake)[0] for s in validation.structures]
+    found = Findings(potential)
+
+    def each(jobs: Sequence[Job], what: str) -> list[str]:
+        console.print(f"{what}: {len(jobs)} runs", highlight=False)
+        return in_processes(_attempt, [(job, str(lake.path)) for job in jobs], config.jobs, report)
+
+    if "scan" in config.checks:
+        ids = each([(scan, engine, potential.species) for engine in (own, teacher)], "scans of pairs")
+        found = replace(found, scans=tuple(ids))
+    if "stability" in config.checks:
+        found = replace(found, stability=_stability(validation, lake, each))
+    if "errors" in config.checks:
+        console.print("errors: trajectories that were not learned from", highlight=False)
+        sampled = sample.run_all(_test_samples(config, lake, cells), lake, config.jobs, report)
+        sampled = [run_id for run_id in sampled if lake.record(run_id).scalars["frames"]]
+        (labelled,) = label.run(replace(validation.label, frames=tuple(sampled)), lake, report)
+        found = replace(found, errors=errors(lake, labelled, config.potential))
+    if "elasticity" in config.checks:
+        small = [structures.run(replace(s, supercell=(1, 1, 1)), lake)[0] for s in validation.structures]
+        small = [c for c in dict.fromkeys(small) if lake.open_run(c).sizes["atom"] <= config.most_atoms]
+        ids = each([(elasticity, c, e, config.fmax) for c in small for e in (own, teacher)], "equations of state")
+        pairs = zip(small, ids[::2], ids[1::2], strict=True)
+        found = replace(found, elasticity=tuple((c, a, b) for c, a, b in pairs))
+    first = next((c for c, s in zip(cells, validation.structures, strict=True) if not s.phase and not s.source), None)
+    if "rdf" in config.checks and first is not None:
+        runs = [_rdf_sample(config, first, engine) for engine in (own, teacher)]
+        console.print("radial distributions: dynamics of the potential and of the teacher", highlight=False)
+        sampled = sample.run_all(runs, lake, config.jobs, report)
+        found = replace(found, rdf=tuple(rdf(lake, run_id) for run_id in sampled))
+    if "barriers" in config.checks and first is not None:
+        ways = [(route, n) for route in ROUTES for n in range(config.barriers)]
+        ids = each([(barrier, first, e, *way, config.fmax) for way in ways for e in (own, teacher)], "barriers")
+        named = zip([route for route, _ in ways], ids[::2], ids[1::2], strict=True)
+        found = replace(found, barriers=tuple(named))
+    return found
+
+
+Job = tuple[Any, ...]
+
+
+def _attempt(job: tuple[Job, str]) -> str:
+    """The id of a piece, or why it failed: one that fails must not cost the others."""
+    (function, *arguments), path = job
+    try:
+        return str(function(Lake(path), *arguments))
+    except (SimulationError, ExtrapolationError, CalculatorError) as error:
+        return f"{_FAILED}{error}"
+
+
+_FAILED = "failed: "
+
+
+def _test_samples(config: Config, lake: Lake, cells: Sequence[str]) -> list[sample.Config]:
+    """Dynamics with the potential itself, with seeds of their own."""
+    found = []
+    for cell in cells:
+        formula = lake.record(cell).parameters["formula"]
+        base = sample.Config(
+            cell, settings=(f"potential={config.potential}",), seed=config.seed, grade_select=GRADE_BREAK
+        )
+        for temperature, strain in itertools.product(config.temperature_K, config.strain):
+            found.append(
+                replace(
+                    base, temperature_K=temperature, strain=strain, equilibrate_ps=config.equilibrate_ps,
+                    produce_ps=config.produce_ps, sample_ps=config.sample_ps, group=f"{formula} {temperature:g} K",
+                )
+            )  # fmt: skip
+        if config.melt_sample_ps:
+            found.append(replace(base, kind="melt_quench", sample_ps=config.melt_sample_ps))
+    return found
+
+
+def _rdf_sample(config: Config, cell: str, engine: Engine) -> sample.Config:
+    return sample.Config(
+        cell,
+        calculator=engine[0],
+        settings=engine[1],
+        temperature_K=config.rdf_temperature_K,
+        equilibrate_ps=config.rdf_equilibrate_ps,
+        produce_ps=config.rdf_produce_ps,
+        sample_ps=0.02,
+        seed=config.seed,
+    )
+
+
+def _stability(
+    validation: Validation, lake: Lake, each: Callable[[Sequence[Job], str], list[str]]
+) -> tuple[tuple[str, float, str], ...]:
+    config = validation.config
+    shape = config.stability_supercell
+    large = [replace(s, supercell=shape) for s in validation.structures if not s.phase and not s.source]
+    runs = []
+    for s in large:
+        cell = structures.run(s, lake)[0]
+        for temperature in (*config.temperature_K, *([config.melt_K] if config.melt_K else [])):
+            segments = (Segment("heat"), Segment("produce", duration_ps=config.stability_ps))
+            settings = md.Config(cell, temperature, config.potential, segments=segments, sample_ps=0.5, grade_every=10)
+            runs.append((cell, temperature, settings))
+    ids = each([(_dynamics, settings) for _, _, settings in runs], "stability")
+    return tuple((cell, t, i) for (cell, t, _), i in zip(runs, ids, strict=True))
+
+
+def _dynamics(lake: Lake, config: md.Config) -> str:
+    return md.run(config, lake)[0]
+
+
+# ---- what is printed, drawn and written ----
+
+
+def card(found: Findings, lake: Lake, teacher: str) -> str:
+    """Tables to be appended to a model card (TOML)."""
+    lines = [
+        f"# What `argyase validate` found of {found.potential.name} (sha256 {found.potential.sha256[:12]}); "
+        f"the teacher is {teacher}.",
+    ]
+    if found.errors:
+        data = lake.open_run(found.errors).isel(set=0)
+        lines += ["", f"# Run {found.errors}: trajectories of the potential itself, none of them learned from."]
+        for column, unit in _UNITS:
+            lines += [
+                f"[validation.{column}_{unit}]",
+                "# [RMSE, MAE, frames]; components of forces and stresses",
+            ]
+            for group in data["group"].values.tolist():
+                one = data.sel(group=group)
+                rmse, mae = float(one[f"{column}_rmse"]), float(one[f"{column}_mae"])
+                lines.append(f'"{group}" = [{rmse:.4g}, {mae:.4g}, {int(one["frames"])}]')
+    if found.scans:
+        lines += [
+            "",
+            "# Two atoms alone, from 4 to 0.8 A: deepest fall of the energy on the way in, and climb before, eV.",
+        ]
+        lines += ["[validation.pair_scan_eV]"]
+        data = lake.open_run(found.scans[0])
+        for n, pair in enumerate(data["pair"].values.tolist()):
+            lines.append(f"{pair} = [{float(data['fall'][n]):.3g}, {float(data['climb'][n]):.3g}]")
+    if found.elasticity:
+        lines += [
+            "",
+            "# Lengths at the minimum, in those as built, and bulk modulus: [potential, teacher].",
+        ]
+        for name, key in (("lattice_scale", "lattice_scale"), ("bulk_modulus_GPa", "bulk_modulus")):
+            lines.append(f"[validation.{name}]")
+            for structure, own, other in found.elasticity:
+                values = ", ".join(_value(lake, i, key) for i in (own, other))
+                lines.append(f'"{_name(lake, structure)}" = [{values}]')
+    if found.rdf:
+        lines += [
+            "",
+            "# Highest peaks of g(r) in dynamics: places (A), then heights, each of potential and teacher.",
+        ]
+        lines += ["[validation.rdf_first_peak]"]
+        own, other = (lake.open_run(i) for i in found.rdf)
+        for pair in own["pair"].values.tolist():
+            curves = [data["rdf"].sel(pair=pair) for data in (own, other)]
+            if all(g.any() for g in curves):  # within r_max
+                places, heights = [float(g.idxmax("r")) for g in curves], [float(g.max()) for g in curves]
+                lines.append(f"{pair} = [{places[0]:.2f}, {places[1]:.2f}, {heights[0]:.3g}, {heights[1]:.3g}]")
+    if found.barriers:
+        lines += ["", "# Barriers of jumps, eV, forward and backward: [potential, teacher, potential, teacher]."]
+        lines += ["[validation.barriers_eV]"]
+        for n, (route, own, other) in enumerate(found.barriers):
+            values = ", ".join(_value(lake, i, key) for key in ("forward", "backward") for i in (own, other))
+            lines.append(f'"{n + 1}: {route}" = [{values}]')
+    if found.stability:
+        lines += ["", "# Dynamics at constant pressure: what became of it, and the largest extrapolation grade."]
+        lines += ["[validation.stability]"]
+        for structure, temperature, run_id in found.stability:
+            lines.append(f'"{_name(lake, structure)}, {temperature:g} K" = "{_outcome(lake, run_id)}"')
+    return "\n".join([*lines, ""])
+
+
+_UNITS = (("energy", "meV_per_atom"), ("force", "eV_per_A"), ("stress", "GPa"))
+
+
+def _value(lake: Lake, run_id: str, key: str) -> str:
+    return "nan" if run_id.startswith(_FAILED) else f"{float(lake.record(run_id).scalars[key]):.4g}"
+
+
+def _name(lake: Lake, structure: str) -> str:
+    p = lake.record(structure).parameters
+    return str(p["formula"]) + (f", {100 * p['inversion']:g} % inversion" if "inversion" in p else "")
+
+
+def _outcome(lake: Lake, run_id: str) -> str:
+    if run_id.startswith(_FAILED):
+        return run_id.removeprefix(_FAILED).partition(";")[0].replace('"', "'")
+    scalars = lake.record(run_id).scalars
+    grade = f", grade {float(scalars['max_grade']):.3g}" if "max_grade" in scalars else ""
+    return f"survived at {float(scalars['mean_temperature']):.0f} K{grade}"
+
+
+def draw(found: Findings, lake: Lake, folder: Path) -> list[Path]:
+    """Draw what was found; the files."""
+    from argyase.figures import potentials
+    from argyase.figures.style import save
+
+    written: list[Path] = []
+    if found.errors:
+        written += save(potentials.plot_parity(lake.open_run(found.errors)), folder / "parity")
+    if found.scans:
+        pair = [lake.open_run(i) for i in found.scans]
+        written += save(potentials.plot_scans(pair[0], pair[1]), folder / "scans")
+    if found.rdf:
+        pair = [lake.open_run(i) for i in found.rdf]
+        written += save(potentials.plot_rdf(pair[0], pair[1]), folder / "rdf")
+    crystals = [
+        (_name(lake, structure), lake.open_run(own), lake.open_run(other))
+        for structure, own, other in found.elasticity
+        if not own.startswith(_FAILED) and not other.startswith(_FAILED)
+    ]
+    if crystals:
+        written += save(potentials.plot_elasticity(crystals), folder / "equations_of_state")
+    return written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of ``argyase validate``."""
+    parser = argparse.ArgumentParser(prog="argyase validate", description=__doc__)
+    parser.add_argument("campaign", help="campaign file (TOML)")
+    parser.add_argument("--potential", default="", help="potential, instead of that of the file")
+    parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parser.add_argument("--figures", default="validation", help="folder for figures and tables (default: validation)")
+    parser.add_argument("--progress", choices=["auto", "json", "none"], default="auto", help="progress on stderr")
+    args = parser.parse_args(argv)
+
+    def body() -> int:
+        validation = read(args.campaign, args.potential)
+        lake = Lake(args.lake)
+        with progress(args.progress, "validate") as report:
+            found = run(validation, lake, report)
+        teacher = " ".join([validation.config.calculator, *validation.config.settings])
+        text, folder = card(found, lake, teacher), Path(args.figures)
+        out.print(text, highlight=False, markup=False)
+        for path in draw(found, lake, folder):
+            out.print(f"figure {path}", highlight=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "validation.toml").write_text(text)
+        return 0
+
+    return guarded(body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
