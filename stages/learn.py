@@ -2,7 +2,8 @@
 
 A round samples every structure under every condition with the potential of the round before, selects the frames that
 are new to it, labels them, and fits again from where it was. It ends when no frame exceeds the grade, or after as many
-rounds as are allowed. Every step is a run of the lake: a loop that was stopped goes on where it was.
+rounds as are allowed. Every step is a run of the lake: a loop that was stopped goes on where it was. With a calculator
+to begin with and no rounds it is the classical way: first-principles dynamics of everything, labels, one fit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError
 from argyase.stages import _config, fit, label, sample, selection, structures
 from argyase.stages._config import setting
+from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP
 from argyase.stages._run import Report, console, guarded, out, progress, silent
 
 
@@ -27,10 +29,12 @@ class Config:
     output: str = setting(help="files of the potential, without a suffix; round 2 is OUTPUT-2")
     labels: tuple[str, ...] = setting((), help="labelled frames to begin with: label runs or files")
     seeds: bool = setting(True, help="begin with rattled and squeezed cells of every structure, too")
+    calculator: str = setting("", help="begin with dynamics by this calculator, too: " + CALCULATOR_HELP)
+    settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
     rounds: int = setting(5, help="rounds at most")
     temperature_K: tuple[float, ...] = setting((300.0, 600.0, 900.0, 1200.0), help="temperatures", unit="K")
     strain: tuple[float, ...] = setting((-0.05, 0.0, 0.05), help="strains of all lengths")
-    melt_quench: bool = setting(True, help="melt and quench every structure, too")
+    melt_strain: tuple[float, ...] = setting((0.0,), help="strains at which everything is molten and quenched, too")
     replicas: int = setting(1, help="runs with other velocities in each round")
     jobs: int = setting(1, help="runs of sampling at once")
 
@@ -80,6 +84,10 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
         seeds = [replace(learning.sample, structure=c, kind=k) for c in cells for k in ("rattle", "squeeze")]
         frames = [run_id for s in seeds for run_id in sample.run(s, lake)]
         known += label.run(replace(learning.label, frames=tuple(frames)), lake, report)
+    if config.calculator:
+        configs = samples(learning, cells, config.calculator, config.settings, 0)
+        frames = sample.run_all(configs, lake, config.jobs, report)
+        known += label.run(replace(learning.label, frames=tuple(frames)), lake, report)
     if not known:
         raise ConfigError("learn: nothing to begin with: give learn.labels, or leave learn.seeds at true")
     fits: list[str] = []
@@ -94,7 +102,8 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
         potential = f"{name}.mtp"
         if number == config.rounds:
             break
-        frames = _sample(learning, lake, cells, potential, number + 1, report)
+        configs = samples(learning, cells, "mtp", (f"potential={potential}",), number + 1)
+        frames = sample.run_all(configs, lake, config.jobs, report)
         frames = [run_id for run_id in frames if lake.record(run_id).scalars["frames"]]
         chosen = selection.run(replace(learning.select, frames=tuple(frames), potential=potential), lake)
         if not chosen:
@@ -104,25 +113,23 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
     return fits
 
 
-def _sample(
-    learning: Learning, lake: Lake, cells: Sequence[str], potential: str, number: int, report: Report
-) -> list[str]:
-    """Dynamics of every structure under every condition; other velocities in each round."""
-    config = learning.config
-    jobs = []
+def samples(
+    learning: Learning, cells: Sequence[str], calculator: str, settings: tuple[str, ...], number: int
+) -> list[sample.Config]:
+    """Dynamics of every structure under every condition; other velocities in each round, whose number it is."""
+    config, found = learning.config, []
     for cell, replica in itertools.product(cells, range(config.replicas)):
         base = replace(
             learning.sample,
             structure=cell,
-            calculator="mtp",
-            settings=(f"potential={potential}",),
-            seed=1000 * number + replica,
+            calculator=calculator,
+            settings=settings,
+            seed=1000 * number + replica + (number == 0),
         )
         for temperature, strain in itertools.product(config.temperature_K, config.strain):
-            jobs.append(replace(base, kind="md", temperature_K=temperature, strain=strain))
-        if config.melt_quench:
-            jobs.append(replace(base, kind="melt_quench"))
-    return sample.run_all(jobs, lake, config.jobs, report)
+            found.append(replace(base, kind="md", temperature_K=temperature, strain=strain))
+        found += [replace(base, kind="melt_quench", strain=strain) for strain in config.melt_strain]
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

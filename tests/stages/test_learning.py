@@ -17,6 +17,7 @@ from command import argyase
 
 from argyase.calculators import calculator
 from argyase.datalake.lake import Lake
+from argyase.dynamics.simulation import MDSettings
 from argyase.errors import CalculatorError
 from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
 from argyase.potentials.model_card import find_potential
@@ -349,7 +350,7 @@ output = "{output}"
 rounds = 2
 temperature_K = [900.0]
 strain = [0.0]
-melt_quench = false
+melt_strain = []
 jobs = {jobs}
 [[structures]]
 inversion = 0.5
@@ -402,6 +403,36 @@ def test_wrong_campaigns(tmp_path: Path) -> None:
         done = argyase("learn", file, "--lake", tmp_path / "lake")
         assert done.returncode == 2
         assert said in " ".join(done.stderr.split())
+
+
+def test_the_sampling_of_the_paper() -> None:
+    campaign = learn.read(str(Path(__file__).parents[2] / "campaigns" / "paper_sampling.toml"))
+    assert len(campaign.structures) == 5
+    for config in campaign.structures:
+        structures.build(config)
+    found = learn.samples(campaign, ["a", "b", "c", "d", "e"], campaign.config.calculator, campaign.config.settings, 0)
+    count = {"md": 0, "melt_quench": 0}
+    for config in found:
+        settings = MDSettings(config.temperature_K, sample.ramps(config), config.timestep_fs, config.sample_ps)
+        last = settings.schedule()[-1].last
+        count[config.kind] += sum(p.last - p.first for p in settings.schedule() if p.segment.keep) // 50
+        if config.kind == "md":  # heated at 0.5 K/fs, 20 ps, 10 ps
+            heat_ps = (config.temperature_K - 10) / 0.5e3
+            assert last * 2e-3 == pytest.approx(heat_ps + 30, abs=0.1)
+        else:
+            assert last * 2e-3 == pytest.approx(10 + 20 + 17)
+    # 1200 frames of each crystal, 1110 of each amorphous phase, 11,550 in all: Jang et al. 2025.
+    assert count == {"md": 5 * 1200, "melt_quench": 5 * 1110}
+
+
+def test_a_loop_may_begin_with_dynamics_of_the_teacher(lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "learn.toml"
+    begin = 'rounds = 0\nseeds = false\ncalculator = "mtp"\nsettings = ["potential=LiPSCl-study"]'
+    file.write_text(CAMPAIGN.format(output=tmp_path / "own", jobs=1).replace("rounds = 2", begin))
+    (fitted,) = learn.run(learn.read(str(file)), lake)
+    frames = frames_of(lake, [lake.record(fitted).inputs[0]])[0]
+    assert [a.info["group"] for a in frames] == ["Li6PS5Cl md"] * 3
+    assert lake.record(frames[0].info["parent"]).parameters["calculator"]["potential"] == "LiPSCl-study"
 
 
 def test_the_campaign_is_read(tmp_path: Path) -> None:
