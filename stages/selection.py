@@ -40,6 +40,7 @@ class Config:
         GRADE_BREAK, help="of dynamics, only the first frame above this: what follows is no longer physical"
     )
     nearest: float = setting(0.5, help="leave frames out with two atoms nearer than this", unit="A")
+    layers: int = setting(1, help="choose so often, each time among what is left: more frames from the same sampling")
     most: int = setting(100, help="frames at most, those with the largest grades first")
 
 
@@ -61,10 +62,11 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         raise ConfigError(
             f"select.potential = {config.potential}: has no active set; make it from its labels with: argyase domain"
         )
-    if not 1 <= config.grade_select <= config.grade_break or config.most < 1:
+    if not 1 <= config.grade_select <= config.grade_break or min(config.most, config.layers) < 1:
         raise ConfigError(
             f"select: grade_select = {config.grade_select:g}, grade_break = {config.grade_break:g}, "
-            f"most = {config.most}: need 1 <= grade_select <= grade_break, and at least one frame"
+            f"most = {config.most}, layers = {config.layers}: need 1 <= grade_select <= grade_break, one frame, "
+            "and one layer at least"
         )
     active = ActiveSet.load(potential.active_set)
     calculator = MTP(potential.path, potential.species)
@@ -97,11 +99,15 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     )
     if not candidates:
         return []
-    matrix = np.concatenate([active.rows, *(rows for _, rows, _ in candidates)])
-    of_row = np.repeat(np.arange(len(candidates)), [len(rows) for _, rows, _ in candidates])
-    chosen = maxvol(matrix).chosen - len(active.rows)
-    spanning = sorted({int(of_row[k]) for k in chosen if k >= 0} - set(last.values()), key=lambda k: -candidates[k][2])
-    numbers = sorted([*last.values(), *spanning][: config.most])
+    order = list(last.values())
+    for _ in range(config.layers):
+        if not (left := [k for k in range(len(candidates)) if k not in order]):
+            break
+        matrix = np.concatenate([active.rows, *(candidates[k][1] for k in left)])
+        of_row = np.repeat(left, [len(candidates[k][1]) for k in left])
+        chosen = maxvol(matrix).chosen - len(active.rows)
+        order += sorted({int(of_row[k]) for k in chosen if k >= 0}, key=lambda k: -candidates[k][2])
+    numbers = sorted(order[: config.most])
     picked = [candidates[k][0] for k in numbers]
     parameters = {
         "potential": potential.name,

@@ -18,7 +18,7 @@ from command import argyase
 from argyase.calculators import calculator
 from argyase.datalake.lake import Lake
 from argyase.dynamics.simulation import MDSettings
-from argyase.errors import CalculatorError
+from argyase.errors import CalculatorError, ConfigError
 from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
@@ -285,6 +285,15 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     assert np.abs(coefficients).max() < GRADE_SELECT
     (few,) = selection.run(selection.Config((new,), grade_break=1e9, most=2), lake)
     assert len(info(lake, few)) == 2
+    # In layers: the first choice, and more, each frame once; with enough of them, all that are new.
+    (many,) = sample.run(sample.Config(cell, kind="rattle", count=40, displacement=0.4), lake)
+    chosen = []
+    for layers in (1, 2, 40):
+        (run_id,) = selection.run(selection.Config((many,), grade_break=1e9, layers=layers), lake)
+        chosen.append([a.info["parent_frame"] for a in info(lake, run_id)])
+    assert set(chosen[0]) < set(chosen[1]) < set(chosen[2])
+    grades = [old.grades(basis(engine, a)).max() for a in info(lake, many)]
+    assert chosen[2] == [n for n, grade in enumerate(grades) if grade > GRADE_SELECT]
     # Displaced crystals do not follow from each other: one that is far beyond takes nothing from the others.
     (all_the_same,) = selection.run(selection.Config((new,)), lake)
     assert all_the_same != few
@@ -298,6 +307,12 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     ase.io.write(path, trajectory)
     (first,) = selection.run(selection.Config((str(path),)), lake)
     assert len(info(lake, first)) == 1
+
+
+def test_wrong_choices(lake: Lake, cell: str) -> None:
+    for wrong in ({"layers": 0}, {"most": 0}, {"grade_select": 0.5}, {"grade_select": 3.0, "grade_break": 2.0}):
+        with pytest.raises(ConfigError, match="one frame, and one layer at least"):
+            selection.run(selection.Config((cell,), **wrong), lake)
 
 
 def test_frames_before_lost_atoms_are_candidates(lake: Lake, cell: str) -> None:
