@@ -289,7 +289,7 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     (many,) = sample.run(sample.Config(cell, kind="rattle", count=40, displacement=0.4), lake)
     chosen = []
     for layers in (1, 2, 40):
-        (run_id,) = selection.run(selection.Config((many,), grade_break=1e9, layers=layers), lake)
+        (run_id,) = selection.run(selection.Config((many,), grade_break=1e9, nearest=0.0, layers=layers), lake)
         chosen.append([a.info["parent_frame"] for a in info(lake, run_id)])
     assert set(chosen[0]) < set(chosen[1]) < set(chosen[2])
     grades = [old.grades(basis(engine, a)).max() for a in info(lake, many)]
