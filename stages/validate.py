@@ -23,7 +23,7 @@ from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, Sim
 from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import BARRIER, ELASTICITY, ERRORS, RDF, SCAN
-from argyase.stages import _config, label, md, sample, structures
+from argyase.stages import _config, label, md, msd, sample, structures
 from argyase.stages._config import setting
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, frames_of, parse_settings
 from argyase.stages._run import (
@@ -37,10 +37,11 @@ from argyase.stages._run import (
     progress,
     published,
     silent,
+    with_error,
 )
 from argyase.structures.jumps import ROUTES
 
-CHECKS = ("errors", "scan", "elasticity", "rdf", "barriers", "stability")
+CHECKS = ("errors", "scan", "elasticity", "dynamics", "barriers", "stability")
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ class Config:
     stability_supercell: tuple[int, int, int] = setting((2, 2, 2), help="stability: unit cells of the argyrodites")
     stability_ps: float = setting(100.0, help="stability: length at each temperature", unit="ps")
     melt_K: float = setting(1800.0, help="stability: temperature of the melt, too; 0: none", unit="K")
-    rdf_temperature_K: float = setting(900.0, help="rdf: temperature", unit="K")
-    rdf_equilibrate_ps: float = setting(1.0, help="rdf: before the frames", unit="ps")
-    rdf_produce_ps: float = setting(2.0, help="rdf: time over which it is averaged", unit="ps")
+    dynamics_K: float = setting(1000.0, help="dynamics: temperature", unit="K")
+    dynamics_equilibrate_ps: float = setting(1.0, help="dynamics: before the frames", unit="ps")
+    dynamics_produce_ps: float = setting(8.0, help="dynamics: length", unit="ps")
+    dynamics_timestep_fs: float = setting(4.0, help="dynamics: time step", unit="fs")
     barriers: int = setting(1, help="barriers: jumps along each route")
     fmax: float = setting(0.05, help="elasticity, barriers: largest force that is left", unit="eV/A")
     jobs: int = setting(1, help="processes at once")
@@ -241,7 +243,8 @@ class Findings:
     """Of the potential and of the teacher."""
     elasticity: tuple[tuple[str, str, str], ...] = ()
     """Structure, then of the potential and of the teacher: id, or reason of the failure."""
-    rdf: tuple[str, ...] = ()
+    dynamics: tuple[str, ...] = ()
+    """Of the potential and of the teacher: trajectories."""
     barriers: tuple[tuple[str, str, str], ...] = ()
     """Route, then as above."""
     stability: tuple[tuple[str, float, str], ...] = ()
@@ -278,11 +281,9 @@ def run(validation: Validation, lake: Lake, report: Report = silent) -> Findings
         pairs = zip(small, ids[::2], ids[1::2], strict=True)
         found = replace(found, elasticity=tuple((c, a, b) for c, a, b in pairs))
     first = next((c for c, s in zip(cells, validation.structures, strict=True) if not s.phase and not s.source), None)
-    if "rdf" in config.checks and first is not None:
-        runs = [_rdf_sample(config, first, engine) for engine in (own, teacher)]
-        console.print("radial distributions: dynamics of the potential and of the teacher", highlight=False)
-        sampled = sample.run_all(runs, lake, config.jobs, report)
-        found = replace(found, rdf=tuple(rdf(lake, run_id) for run_id in sampled))
+    if "dynamics" in config.checks and first is not None:
+        runs = each([(_dynamics, _beside(config, first, e)) for e in (own, teacher)], "dynamics of both")
+        found = replace(found, dynamics=tuple(runs))
     if "barriers" in config.checks and first is not None:
         ways = [(route, n) for route in ROUTES for n in range(config.barriers)]
         ids = each([(barrier, first, e, *way, config.fmax) for way in ways for e in (own, teacher)], "barriers")
@@ -326,16 +327,21 @@ def _test_samples(config: Config, lake: Lake, cells: Sequence[str]) -> list[samp
     return found
 
 
-def _rdf_sample(config: Config, cell: str, engine: Engine) -> sample.Config:
-    return sample.Config(
+def _beside(config: Config, cell: str, engine: Engine) -> md.Config:
+    """The same dynamics for both, through the same program, at constant volume."""
+    segments = (
+        Segment("heat", "nvt"),
+        Segment("equilibrate", "nvt", duration_ps=config.dynamics_equilibrate_ps),
+        Segment("produce", "nvt", duration_ps=config.dynamics_produce_ps),
+    )
+    return md.Config(
         cell,
+        config.dynamics_K,
+        segments=segments,
+        timestep_fs=config.dynamics_timestep_fs,
+        sample_ps=0.02,
         calculator=engine[0],
         settings=engine[1],
-        temperature_K=config.rdf_temperature_K,
-        equilibrate_ps=config.rdf_equilibrate_ps,
-        produce_ps=config.rdf_produce_ps,
-        sample_ps=0.02,
-        seed=config.seed,
     )
 
 
@@ -400,18 +406,23 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
             for structure, own, other in found.elasticity:
                 values = ", ".join(_value(lake, i, key) for i in (own, other))
                 lines.append(f'"{_name(lake, structure)}" = [{values}]')
-    if found.rdf:
-        lines += [
-            "",
-            "# Highest peaks of g(r) in dynamics: places (A), then heights, each of potential and teacher.",
-        ]
-        lines += ["[validation.rdf_first_peak]"]
-        own, other = (lake.open_run(i) for i in found.rdf)
+    if found.dynamics and not any(i.startswith(_FAILED) for i in found.dynamics):
+        lines += ["", "# Highest peaks of g(r) in dynamics: places (A), then heights, each of potential and teacher."]
+        lines += ["[validation.rdf_peaks]"]
+        own, other = (lake.open_run(rdf(lake, i)) for i in found.dynamics)
         for pair in own["pair"].values.tolist():
             curves = [data["rdf"].sel(pair=pair) for data in (own, other)]
             if all(g.any() for g in curves):  # within r_max
                 places, heights = [float(g.idxmax("r")) for g in curves], [float(g.max()) for g in curves]
                 lines.append(f"{pair} = [{places[0]:.2f}, {places[1]:.2f}, {heights[0]:.3g}, {heights[1]:.3g}]")
+        lines += [
+            "",
+            "# Tracer diffusivity of Li in the same, 1e-6 cm2/s, with 95 % intervals.",
+            "[validation.diffusivity]",
+        ]
+        for who, run_id in zip(("potential", "teacher"), found.dynamics, strict=True):
+            (of,) = msd.run(msd.Config(run_id), lake)
+            lines.append(f'{who} = "{with_error(lake.record(of).scalars, "diffusivity", 1e6)}"')
     if found.barriers:
         lines += ["", "# Barriers of jumps, eV, forward and backward: [potential, teacher, potential, teacher]."]
         lines += ["[validation.barriers_eV]"]
@@ -457,8 +468,8 @@ def draw(found: Findings, lake: Lake, folder: Path) -> list[Path]:
     if found.scans:
         pair = [lake.open_run(i) for i in found.scans]
         written += save(potentials.plot_scans(pair[0], pair[1]), folder / "scans")
-    if found.rdf:
-        pair = [lake.open_run(i) for i in found.rdf]
+    if found.dynamics and not any(i.startswith(_FAILED) for i in found.dynamics):
+        pair = [lake.open_run(rdf(lake, i)) for i in found.dynamics]
         written += save(potentials.plot_rdf(pair[0], pair[1]), folder / "rdf")
     crystals = [
         (_name(lake, structure), lake.open_run(own), lake.open_run(other))

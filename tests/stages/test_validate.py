@@ -35,8 +35,10 @@ melt_sample_ps = 0.0
 stability_supercell = [1, 1, 1]
 stability_ps = 0.5
 melt_K = 0.0
-rdf_equilibrate_ps = 0.2
-rdf_produce_ps = 0.2
+dynamics_K = 600.0
+dynamics_equilibrate_ps = 0.2
+dynamics_produce_ps = 0.4
+dynamics_timestep_fs = 2.0
 jobs = 2
 [[structures]]
 inversion = 0.5
@@ -74,10 +76,11 @@ def test_a_potential_is_its_own_teacher_in_crystals(validated: Path) -> None:
     for forward, same, backward, also in found["barriers_eV"].values():
         assert forward == same > 0
         assert backward == also
-    for place, same, height, also in found["rdf_first_peak"].values():
+    for place, same, height, also in found["rdf_peaks"].values():
         assert place == same
         assert height == also
-    assert found["rdf_first_peak"]["P-S"][0] == pytest.approx(2.06, abs=0.1)  # the bond of PS4
+    assert found["rdf_peaks"]["P-S"][0] == pytest.approx(2.06, abs=0.1)  # the bond of PS4
+    assert found["diffusivity"]["potential"] == found["diffusivity"]["teacher"]
     assert found["stability"]["Li6PS5Cl, 50 % inversion, 300 K"].startswith("survived at ")
 
 
