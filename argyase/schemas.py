@@ -281,9 +281,8 @@ SCAN = Schema(
     "scan",
     1,
     {
-        "energy": Variable(("pair", "r"), "eV", "energy of two atoms alone, less that at the largest distance"),
-        "fall": Variable(("pair",), "eV", "deepest fall of the energy on the way inward, from the minimum on"),
-        "climb": Variable(("pair",), "eV", "energy that has to be passed before it"),
+        "energy": Variable(("pair", "r"), "eV", "energy, less that where the scan begins (NaN: no such pair is near)"),
+        "start": Variable(("pair",), "angstrom", "distance where the scan begins: in a crystal, that at rest"),
     },
     {**_PAIR, **_DISTANCE},
 )

@@ -19,7 +19,7 @@ from ase import Atoms
 
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import Segment
-from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError
+from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError, StructureError
 from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import BARRIER, ELASTICITY, ERRORS, RDF, SCAN
@@ -120,27 +120,33 @@ def _engine(engine: Engine) -> tuple[dict[str, Any], Callable[[], Any]]:
     return identity(engine[0], **settings), lambda: calculator(engine[0], **settings)
 
 
-def scan(lake: Lake, engine: Engine, species: Sequence[str]) -> str:
-    """Energies of all pairs of species, two atoms alone; its id."""
-    from argyase.potentials.validation import SCAN_DISTANCES_A, inward_fall, pair_scan
+def scan(lake: Lake, engine: Engine, species: Sequence[str], structure: str = "") -> str:
+    """Energies of all pairs of species brought together, two atoms alone or neighbours in a crystal; its id."""
+    from argyase.potentials.validation import SCAN_DISTANCES_A, nearest_pair, pair_scan
 
     who, make = _engine(engine)
     parameters = {"calculator": who, "species": list(species)}
-    if run_id := published(lake, "scan", parameters, [], SCAN.version):
+    inputs = [structure] if structure else []
+    if run_id := published(lake, "scan", parameters, inputs, SCAN.version):
         return run_id
-    with lake.begin("scan", parameters, [], SCAN, collect_provenance(parameters)) as attempt:
+    with lake.begin("scan", parameters, inputs, SCAN, collect_provenance(parameters)) as attempt:
         calculator, r = make(), SCAN_DISTANCES_A
-        energies, falls, pairs = [], [], list(itertools.combinations_with_replacement(species, 2))
-        for pair in pairs:
-            # In a box, for calculators that need one; no two images within a cutoff of 6 A.
-            two = Atoms(pair, [[0, 0, 0], [float(r[-1]), 0, 0]], cell=[20.0] * 3, pbc=True)
-            energy = pair_scan(two, calculator, 0, 1, r)
-            energies.append(energy)
-            falls.append(inward_fall(r, energy, float(r[np.argmin(energy[r > 1.5]) + (r <= 1.5).sum()])))
-        fall, climb = zip(*falls, strict=True)
-        return attempt.publish(
-            SCAN.dataset(energy=energies, fall=fall, climb=climb, pair=["-".join(p) for p in pairs], r=r)
-        )
+        pairs = list(itertools.combinations_with_replacement(species, 2))
+        energies, starts = np.full((len(pairs), len(r)), np.nan), np.full(len(pairs), np.nan)
+        crystal = structures.to_atoms(lake.open_run(structure)) if structure else None
+        for n, pair in enumerate(pairs):
+            # Alone in a box, for calculators that need one: no two images within a cutoff of 6 A.
+            atoms, i, j = Atoms(pair, [[0, 0, 0], [float(r[-1]), 0, 0]], cell=[20.0] * 3, pbc=True), 0, 1
+            if crystal is not None:
+                try:
+                    i, j = nearest_pair(crystal, *pair)
+                except StructureError:
+                    continue
+                atoms = crystal
+            starts[n] = atoms.get_distance(i, j, mic=True)
+            inside = r <= starts[n] + 1e-9
+            energies[n, inside] = pair_scan(atoms, calculator, i, j, r[inside])
+        return attempt.publish(SCAN.dataset(energy=energies, start=starts, pair=["-".join(p) for p in pairs], r=r))
 
 
 def elasticity(lake: Lake, structure: str, engine: Engine, fmax: float) -> str:
@@ -240,7 +246,7 @@ class Findings:
     potential: Potential
     errors: str = ""
     scans: tuple[str, ...] = ()
-    """Of the potential and of the teacher."""
+    """Of the potential and of the teacher, alone, and of the potential in the first structure."""
     elasticity: tuple[tuple[str, str, str], ...] = ()
     """Structure, then of the potential and of the teacher: id, or reason of the failure."""
     dynamics: tuple[str, ...] = ()
@@ -264,7 +270,8 @@ def run(validation: Validation, lake: Lake, report: Report = silent) -> Findings
         return in_processes(_attempt, [(job, str(lake.path)) for job in jobs], config.jobs, report)
 
     if "scan" in config.checks:
-        ids = each([(scan, engine, potential.species) for engine in (own, teacher)], "scans of pairs")
+        jobs = [(scan, own, potential.species), (scan, teacher, potential.species)]
+        ids = each([*jobs, (scan, own, potential.species, cells[0])], "scans of pairs")
         found = replace(found, scans=tuple(ids))
     if "stability" in config.checks:
         found = replace(found, stability=_stability(validation, lake, each))
@@ -371,6 +378,8 @@ def _dynamics(lake: Lake, config: md.Config) -> str:
 
 def card(found: Findings, lake: Lake, teacher: str) -> str:
     """Tables to be appended to a model card (TOML)."""
+    from argyase.potentials.validation import inward_fall
+
     lines = [
         f"# What `argyase validate` found of {found.potential.name} (sha256 {found.potential.sha256[:12]}); "
         f"the teacher is {teacher}.",
@@ -390,12 +399,19 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
     if found.scans:
         lines += [
             "",
-            "# Two atoms alone, from 4 to 0.8 A: deepest fall of the energy on the way in, and climb before, eV.",
+            "# Pairs brought together down to 0.8 A: deepest fall of the energy on the way in, and the energy",
         ]
-        lines += ["[validation.pair_scan_eV]"]
-        data = lake.open_run(found.scans[0])
-        for n, pair in enumerate(data["pair"].values.tolist()):
-            lines.append(f"{pair} = [{float(data['fall'][n]):.3g}, {float(data['climb'][n]):.3g}]")
+        lines += ["# passed before it, eV; alone, from the teacher's minimum on, and as the nearest two in a crystal."]
+        own, teachers, crystal = (lake.open_run(i) for i in found.scans)
+        minima = teachers["r"][teachers["energy"].where(teachers["r"] > 1.2).argmin("r")]
+        for name, data, starts in (("alone", own, minima), ("crystal", crystal, crystal["start"])):
+            lines.append(f"[validation.pair_scan_{name}_eV]")
+            for n, pair in enumerate(data["pair"].values.tolist()):
+                known = np.isfinite(data["energy"][n].values)
+                if known.any():
+                    r, energy = data["r"].values[known], data["energy"][n].values[known]
+                    fall, passed = inward_fall(r, energy, float(starts[n]))
+                    lines.append(f"{pair} = [{fall:.3g}, {passed:.3g}]" if fall > 0 else f"{pair} = [0.0, nan]")
     if found.elasticity:
         lines += [
             "",
@@ -466,7 +482,7 @@ def draw(found: Findings, lake: Lake, folder: Path) -> list[Path]:
     if found.errors:
         written += save(potentials.plot_parity(lake.open_run(found.errors)), folder / "parity")
     if found.scans:
-        pair = [lake.open_run(i) for i in found.scans]
+        pair = [lake.open_run(i) for i in found.scans[:2]]
         written += save(potentials.plot_scans(pair[0], pair[1]), folder / "scans")
     if found.dynamics and not any(i.startswith(_FAILED) for i in found.dynamics):
         pair = [lake.open_run(rdf(lake, i)) for i in found.dynamics]

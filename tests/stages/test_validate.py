@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import argyase
+from matscipy.neighbours import neighbour_list
 
 from argyase.calculators import calculator
 from argyase.datalake.lake import Lake
@@ -86,7 +87,8 @@ def test_a_potential_is_its_own_teacher_in_crystals(validated: Path) -> None:
 
 def test_the_scans_see_the_repulsion(validated: Path) -> None:
     lake = Lake(validated / "lake")
-    runs = {r.parameters["calculator"]["repulsion"] != {}: lake.open_run(r.id) for r in lake.search("scan")}
+    alone = [r for r in lake.search("scan") if not r.inputs]
+    runs = {r.parameters["calculator"]["repulsion"] != {}: lake.open_run(r.id) for r in alone}
     with_it, without = runs[True], runs[False]
     pairs = [f"{a}-{b}" for a, b in itertools.combinations_with_replacement(["Li", "P", "S", "Cl"], 2)]
     assert with_it["pair"].values.tolist() == pairs
@@ -95,9 +97,19 @@ def test_the_scans_see_the_repulsion(validated: Path) -> None:
         far = with_it["r"] >= outer
         np.testing.assert_allclose(both[0].where(far, 0), both[1].where(far, 0), atol=1e-9)
         assert float(both[0][0]) > float(both[1][0]) + 10  # at 0.8 A, nuclei repel
-    # The card says which pairs fall into wells without the table.
-    assert float(without["fall"].sel(pair="Li-Li")) > 1
-    assert float(with_it["fall"].sel(pair="Li-Li")) == 0
+    # The card of the study potential says so: with the table small dips where it begins, or falls that nothing reaches
+    # (S-S climbs by 42 eV before).
+    found = table(validated)
+    for fall, passed in found["pair_scan_crystal_eV"].values():
+        assert fall < 1.3 or passed > 40
+    (crystal,) = (r for r in lake.search("scan") if r.inputs)
+    data = lake.open_run(crystal.id)
+    atoms = structures.to_atoms(lake.open_run(crystal.inputs[0]))
+    nearest = neighbour_list("d", atoms[[a.symbol in "PS" for a in atoms]], 3.0).min()
+    assert float(data["start"].sel(pair="P-S")) == pytest.approx(nearest)
+    # At rest the scan begins, at zero.
+    at_rest = data["energy"].sel(pair="P-S", r=nearest, method="pad")
+    assert abs(float(at_rest)) < 0.1
 
 
 def test_what_it_published_is_what_the_library_gives(validated: Path) -> None:
