@@ -36,6 +36,7 @@ class Config:
     strain: tuple[float, ...] = setting((-0.05, 0.0, 0.05), help="strains of all lengths")
     melt_strain: tuple[float, ...] = setting((0.0,), help="strains at which everything is molten and quenched, too")
     replicas: int = setting(1, help="runs with other velocities in each round")
+    each: int = setting(0, help="when nothing is new, label so many frames of every trajectory, and fit once more")
     jobs: int = setting(1, help="runs of sampling at once")
 
 
@@ -91,7 +92,7 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
     if not known:
         raise ConfigError("learn: nothing to begin with: give learn.labels, or leave learn.seeds at true")
     fits: list[str] = []
-    output = Path(config.output)
+    output, spread = Path(config.output), config.each == 0
     for number in range(config.rounds + 1):
         name = output.with_name(f"{output.name}-{number}")
         trained = replace(learning.fit, labels=tuple(known), output=str(name), start="")
@@ -105,10 +106,15 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
         configs = samples(learning, cells, "mtp", (f"potential={potential}",), number + 1)
         frames = sample.run_all(configs, lake, config.jobs, report)
         frames = [run_id for run_id in frames if lake.record(run_id).scalars["frames"]]
-        chosen = selection.run(replace(learning.select, frames=tuple(frames), potential=potential), lake)
+        select = replace(learning.select, frames=tuple(frames), potential=potential)
+        chosen = selection.run(select, lake)
         if not chosen:
             console.print(f"round {number + 1}: nothing is new to {name.name}", highlight=False)
-            break
+            if spread:
+                break
+            # What is not new may still be wrong: now frames of everything, for the fit and its held-out errors.
+            spread = True
+            chosen = selection.run(replace(select, each=config.each), lake)
         known += label.run(replace(learning.label, frames=tuple(chosen)), lake, report)
     return fits
 

@@ -4,7 +4,8 @@
 
 An atom with an extrapolation grade above --grade-select is new to the potential. Of all such frames, MaxVol over the
 rows of their atoms and of the potential's active set keeps the few that span the rest. Of dynamics that went wrong
-without a large grade, the last frame before that is kept, too.
+without a large grade, the last frame before that is kept, too. What is not new may still be wrong: with --each, frames
+of all trajectories are chosen.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Config:
     )
     nearest: float = setting(0.5, help="leave frames out with two atoms nearer than this", unit="A")
     layers: int = setting(1, help="choose so often, each time among what is left: more frames from the same sampling")
+    each: int = setting(0, help="and so many frames of every trajectory, new or not, evenly over its time")
     most: int = setting(100, help="frames at most, those with the largest grades first")
 
 
@@ -75,7 +77,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     candidates: list[tuple[Atoms, Any, float]] = []
     last: dict[str, int] = {}  # candidate by trajectory that went wrong
+    regular: list[int] = []  # candidates that are chosen anyway
+    count = 0  # new ones
     lost: set[str] = set()  # trajectories that are beyond the break
+    spread = _evenly(frames, config.each)
     largest = 0.0
     for n, atoms in enumerate(frames):
         report(n, len(frames))
@@ -89,11 +94,15 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             lost.add(trajectory)
         if atoms.info.get("caught"):
             last[trajectory] = len(candidates)
-        if grade > config.grade_select or atoms.info.get("caught"):
+        new = grade > config.grade_select or bool(atoms.info.get("caught"))
+        if n in spread:
+            regular.append(len(candidates))
+        if new or n in spread:
             candidates.append((atoms, rows, grade))
+        count += new
     report(len(frames), len(frames))
     console.print(
-        f"{len(frames)} frames, largest grade {largest:.3g}; {len(candidates)} above {config.grade_select:g}, or "
+        f"{len(frames)} frames, largest grade {largest:.3g}; {count} above {config.grade_select:g}, or "
         "before dynamics went wrong",
         highlight=False,
     )
@@ -107,7 +116,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         of_row = np.repeat(left, [len(candidates[k][1]) for k in left])
         chosen = maxvol(matrix).chosen - len(active.rows)
         order += sorted({int(of_row[k]) for k in chosen if k >= 0}, key=lambda k: -candidates[k][2])
-    numbers = sorted(order[: config.most])
+    numbers = sorted({*order[: config.most], *regular})
     picked = [candidates[k][0] for k in numbers]
     parameters = {
         "potential": potential.name,
@@ -120,7 +129,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     if run_id := published(lake, "select", parameters, parents, SELECT.version):
         return [run_id]
     dataset = pack(SELECT, picked, grade=[candidates[k][2] for k in numbers])
-    scalars = {"frames": len(picked), "candidates": len(candidates), "max_grade": largest}
+    scalars = {"frames": len(picked), "candidates": count, "max_grade": largest}
     return [
         lake.publish(
             "select",
@@ -132,6 +141,14 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             scalars=scalars,
         )
     ]
+
+
+def _evenly(frames: Sequence[Atoms], each: int) -> set[int]:
+    """Numbers of so many frames of each trajectory, the last one among them."""
+    of: dict[str, list[int]] = {}
+    for n, atoms in enumerate(frames):
+        of.setdefault(str(atoms.info.get("trajectory", n)), []).append(n)
+    return {own[-1 - k * len(own) // each] for own in of.values() for k in range(min(each, len(own)))}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

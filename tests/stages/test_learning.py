@@ -294,6 +294,10 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     assert set(chosen[0]) < set(chosen[1]) < set(chosen[2])
     grades = [old.grades(basis(engine, a)).max() for a in info(lake, many)]
     assert chosen[2] == [n for n, grade in enumerate(grades) if grade > GRADE_SELECT]
+    # Of what is known, so many frames of each trajectory, the last one among them.
+    (evenly,) = selection.run(selection.Config((known,), each=2), lake)
+    assert [a.info["parent_frame"] for a in info(lake, evenly)] == [2, 4]
+    assert lake.record(evenly).scalars["candidates"] == 0
     # Displaced crystals do not follow from each other: one that is far beyond takes nothing from the others.
     (all_the_same,) = selection.run(selection.Config((new,)), lake)
     assert all_the_same != few
