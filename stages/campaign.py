@@ -46,6 +46,8 @@ class Grid:
     seed: tuple[int, ...] = setting((1,), help="seeds of the decoration")
     temperature_K: tuple[float, ...] = setting((300.0,), help="temperatures", unit="K")
     replica: tuple[int, ...] = setting((1,), help="seeds of the velocities")
+    supercell: tuple[tuple[int, int, int], ...] = setting((), help="sizes to compare, instead of structures.supercell")
+    potential: tuple[str, ...] = setting((), help="potentials to compare, instead of md.potential")
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,20 @@ class Campaign:
     analysis: Analysis
 
     def structures(self) -> list[structures.Config]:
-        """One structure for each x, inversion and seed."""
+        """One structure for each supercell, x, inversion and seed."""
         g = self.grid
-        points = itertools.product(g.x, g.inversion, g.seed)
-        tables = [{**self.structure, "x": x, "inversion": y, "seed": seed} for x, y, seed in points]
+        sizes: list[dict[str, Any]] = [{"supercell": size} for size in g.supercell] or [{}]
+        points = itertools.product(sizes, g.x, g.inversion, g.seed)
+        tables = [{**self.structure, **size, "x": x, "inversion": y, "seed": seed} for size, x, y, seed in points]
         return [_config.from_mapping(structures.Config, table, "structures") for table in tables]
 
     def dynamics(self, structure: str) -> list[MDConfig]:
-        """The MD runs of one structure: one for each temperature and replica."""
-        pairs = itertools.product(self.grid.temperature_K, self.grid.replica)
-        tables = [{**self.md, "structure": structure, "temperature_K": t, "replica": r} for t, r in pairs]
+        """The MD runs of one structure: one for each potential, temperature and replica."""
+        g = self.grid
+        potentials: list[dict[str, Any]] = [{"potential": name} for name in g.potential] or [{}]
+        points = itertools.product(potentials, g.temperature_K, g.replica)
+        own = {**self.md, "structure": structure}
+        tables = [{**own, **potential, "temperature_K": t, "replica": r} for potential, t, r in points]
         return [_config.from_mapping(MDConfig, table, "md") for table in tables]
 
 
@@ -90,7 +96,11 @@ def read_campaign(path: str) -> Campaign:
     """
     data = _config.load(path)
     _config.check_tables(data, ("campaign", "grid", "structures", "md", "analysis"), path)
-    for table, keys in (("structures", ("x", "inversion", "seed")), ("md", ("temperature_K", "replica", "structure"))):
+    grid = data.get("grid", {})
+    for table, keys in (
+        ("structures", ["x", "inversion", "seed", *(["supercell"] if "supercell" in grid else [])]),
+        ("md", ["temperature_K", "replica", "structure", *(["potential"] if "potential" in grid else [])]),
+    ):
         for key in keys:
             if key in data.get(table, {}):
                 raise ConfigError(f"{path}: {table}.{key}: the grid sets it; put it under [grid]")
@@ -137,7 +147,7 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
     if results:
         warnings = sorted({p.warning for j, _ in results if (p := md.potential_of(j.config)) is not None} - {""})
         outside = [w for job, _ in results if (w := md.domain_warning(lake.record(str(job.run_id))))]
-        _print_table(lake, results, [*warnings, *(f"! {w}" for w in outside)])
+        _print_table(lake, campaign.grid, results, [*warnings, *(f"! {w}" for w in outside)])
         for job, ids in results:
             if reason := lake.open_run(ids["conductivity"]).attrs.get("not_determined"):
                 out.print(f"{job.label}: {reason}", highlight=False, markup=False)
@@ -172,8 +182,17 @@ def _prepare(campaign: Campaign, lake: Lake) -> list[Job]:
                 label += f" seed {config.seed}"
             if len(campaign.grid.replica) > 1:
                 label += f" replica {dynamics.replica}"
+            label += "".join(f" {text}" for text in _compared(campaign.grid, dynamics, config).values())
             work.append(Job(dynamics, label, config, md.find(dynamics, lake)))
     return work
+
+
+def _compared(grid: Grid, dynamics: MDConfig, structure: structures.Config) -> dict[str, str]:
+    """What tells runs apart when potentials or sizes are compared."""
+    found = {"potential": Path(dynamics.potential).stem} if len(grid.potential) > 1 else {}
+    if len(grid.supercell) > 1:
+        found["cells"] = "x".join(map(str, structure.supercell))
+    return found
 
 
 def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequence[Job]) -> None:
@@ -185,8 +204,9 @@ def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequenc
         schedule(j.config.segments, j.config.temperature_K, j.config.timestep_fs, 1)[-1].last * j.config.timestep_fs
         for j in todo
     ]
+    engines = ", ".join(dict.fromkeys(md.engine_of(job.config) for job in work))
     console.print(
-        f"dynamics    {len(work)} runs with {md.engine_of(work[0].config)}: {len(work) - len(todo)} in the lake, "
+        f"dynamics    {len(work)} runs with {engines}: {len(work) - len(todo)} in the lake, "
         f"{len(todo)} to do ({sum(steps) * 1e-3:.0f} ps)"
     )
     console.print("analysis    MSD, conductivity, van Hove, hops of each run; figures")
@@ -280,9 +300,13 @@ def _stop(running: Sequence[Job]) -> None:
                 job.process.kill()
 
 
-def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], warnings: Sequence[str]) -> None:
+def _print_table(
+    lake: Lake, grid: Grid, results: Sequence[tuple[Job, Mapping[str, str]]], warnings: Sequence[str]
+) -> None:
     table = Table(title="Li-ion transport (95 % intervals)", caption="\n".join(warnings), caption_justify="left")
+    compared = [_compared(grid, job.config, job.structure) for job, _ in results]
     for column in (
+        *compared[0],
         "composition",
         "inversion",
         "dS/R",
@@ -292,12 +316,15 @@ def _print_table(lake: Lake, results: Sequence[tuple[Job, Mapping[str, str]]], w
         "hops/(Li ns)",
         "run",
     ):
-        table.add_column(column, justify="left" if column in ("composition", "run") else "right", no_wrap=True)
-    for job, ids in results:
+        table.add_column(
+            column, justify="left" if column in ("potential", "composition", "run") else "right", no_wrap=True
+        )
+    for (job, ids), first in zip(results, compared, strict=True):
         parameters = lake.record(ids["md"]).parameters
         transport = lake.record(ids["conductivity"]).scalars
         jumps = lake.record(ids["hops"]).scalars
         table.add_row(
+            *first.values(),
             str(parameters["formula"]),
             f"{100 * job.structure.inversion:g} %",
             f"{parameters['configurational_entropy']:.3f}",

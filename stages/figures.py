@@ -49,17 +49,22 @@ def draw(lake: Lake, runs: Sequence[Mapping[str, str]], folder: Path, note: str 
 
 
 def _labels(parameters: Sequence[Mapping[str, Any]], without: str = "") -> list[str]:
-    """What tells the runs apart, in the order composition, inversion, temperature, seed, replica."""
+    """What tells the runs apart: composition, inversion, temperature, seed, replica, potential, supercell."""
     forms = {
         "formula": "{}", "source": "{}", "inversion": "{:.3g} %", "temperature_K": "{:g} K", "seed": "seed {}",
-        "replica": "replica {}",
+        "replica": "replica {}", "potential": "{}", "supercell": "{}",
     }  # fmt: skip
     varying = [k for k in forms if k != without and len({str(p.get(k)) for p in parameters}) > 1]
     if not varying:
         varying = [k for k in ("formula", "temperature_K") if k != without]
 
+    def shown(key: str, value: Any) -> Any:
+        if key == "supercell":
+            return "x".join(map(str, value))
+        return 100 * value if key == "inversion" else value
+
     def text(p: Mapping[str, Any]) -> str:
-        values = {k: 100 * p[k] if k == "inversion" else p[k] for k in varying if k in p}
+        values = {k: shown(k, p[k]) for k in varying if k in p}
         return ", ".join(forms[k].format(v) for k, v in values.items())
 
     return [text(p) for p in parameters]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from command import CAMPAIGN, argyase
 
 from argyase.datalake.lake import Lake
+from argyase.potentials.model_card import find_potential
 from argyase.stages import _cli
 from argyase.stages._run import with_error
 
@@ -78,6 +80,34 @@ def test_the_whole_chain_and_again(tmp_path: Path) -> None:
     third = argyase("run", campaign(tmp_path, inversions="0.0, 0.25, 0.5"), "--lake", lake_path)
     assert "3 runs with LiPSCl-study: 2 in the lake, 1 to do" in third.stderr
     assert before.items() <= files(lake_path).items()
+
+
+def test_potentials_and_sizes_side_by_side(tmp_path: Path) -> None:
+    shipped = find_potential("LiPSCl-study")
+    for suffix in (".mtp", ".toml", ".active"):
+        text = shipped.path.with_suffix(suffix).read_bytes()
+        if suffix == ".toml":  # the same without its repulsion: another potential of another name
+            lines = [line for line in text.decode().split("\n") if not re.match(r"\w+-\w+ = ", line)]
+            text = "\n".join(lines).replace('"LiPSCl-study"', '"bare"').encode()
+        (tmp_path / f"bare{suffix}").write_bytes(text)
+    file = campaign(tmp_path, inversions="0.5")
+    grid = f'supercell = [[1, 1, 1], [2, 1, 1]]\npotential = ["LiPSCl-study", "{tmp_path}/bare.mtp"]\n'
+    file.write_text(file.read_text().replace("[structures]", f"{grid}[structures]"))
+    done = argyase("run", file, "--lake", tmp_path / "lake")
+    assert done.returncode == 0, done.stderr
+    assert f"4 runs with LiPSCl-study, {tmp_path}/bare.mtp" in " ".join(done.stderr.split())
+    rows = [line.split("│")[1:3] for line in done.stdout.split("\n") if "Li6PS5Cl" in line and "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["LiPSCl-study", "1x1x1"], ["bare", "1x1x1"], ["LiPSCl-study", "2x1x1"], ["bare", "2x1x1"],
+    ]  # fmt: skip
+    lake = Lake(tmp_path / "lake")
+    sizes = [lake.open_run(r.id).sizes["atom"] for r in lake.search("md", potential="bare")]
+    assert sorted(sizes) == [52, 104]
+    # What the grid sets cannot be set again.
+    file.write_text(file.read_text().replace("[structures]", "[structures]\nsupercell = [1, 1, 1]"))
+    again = argyase("run", file, "--lake", tmp_path / "lake")
+    assert again.returncode == 2
+    assert "structures.supercell: the grid sets it" in " ".join(again.stderr.split())
 
 
 def test_dry_run_computes_nothing(tmp_path: Path) -> None:
