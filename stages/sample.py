@@ -88,12 +88,19 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     A run that becomes unphysical, or leaves the domain of its potential, is published all the same, with the reason in
     the scalar ``ended``: its last frames are what there is to learn from.
     """
-    from argyase.calculators import identity
+    from argyase.calculators import identity, sha256_of
+    from argyase.potentials.model_card import find_potential
 
     structure = structures.find(config.structure, lake)
     parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k in (*_ALWAYS, *_OF_KIND[config.kind])}
     if config.kind in ("md", "melt_quench"):
-        parameters["calculator"] = identity(config.calculator, **parse_settings(config.settings, "sample.settings"))
+        settings = parse_settings(config.settings, "sample.settings")
+        parameters["calculator"] = identity(config.calculator, **settings)
+        if (
+            config.calculator == "mtp"
+            and (active := find_potential(settings["potential"], settings.get("species")).active_set) is not None
+        ):
+            parameters["active_set_sha256"] = sha256_of(active)  # by its grades frames are kept, and runs end
         parameters["ramps"] = [asdict(ramp) for ramp in ramps(config)]
     parameters = {**labels(lake.record(structure)), **parameters}
     if run_id := published(lake, "sample", parameters, [structure], SAMPLE.version):

@@ -68,6 +68,19 @@ def test_dynamics_is_sampled_once(lake: Lake, cell: str) -> None:
     assert sample.run(replace(config, seed=2), lake) != [run_id]
 
 
+def test_the_active_set_is_part_of_a_sample(lake: Lake, cell: str, tmp_path: Path) -> None:
+    # By its grades frames are kept, and dynamics end.
+    shipped = find_potential("LiPSCl-study")
+    for suffix in (".mtp", ".toml", ".active"):
+        (tmp_path / f"own{suffix}").write_bytes(shipped.path.with_suffix(suffix).read_bytes())
+    config = sample.Config(cell, settings=(f"potential={tmp_path / 'own.mtp'}",), equilibrate_ps=0.1, produce_ps=0.1)
+    (graded,) = sample.run(config, lake)
+    (tmp_path / "own.active").unlink()
+    (ungraded,) = sample.run(config, lake)
+    assert graded != ungraded
+    assert lake.record(graded).parameters["calculator"] == lake.record(ungraded).parameters["calculator"]
+
+
 def test_a_melt_that_leaves_the_domain_keeps_its_last_frame(lake: Lake, cell: str) -> None:
     # The study potential was never in a melt.
     (run_id,) = sample.run(sample.Config(cell, kind="melt_quench", **BY_STUDY), lake)
