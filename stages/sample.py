@@ -96,11 +96,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     if config.kind in ("md", "melt_quench"):
         settings = parse_settings(config.settings, "sample.settings")
         parameters["calculator"] = identity(config.calculator, **settings)
-        if (
-            config.calculator == "mtp"
-            and (active := find_potential(settings["potential"], settings.get("species")).active_set) is not None
-        ):
-            parameters["active_set_sha256"] = sha256_of(active)  # by its grades frames are kept, and runs end
+        if config.calculator == "mtp":
+            active = find_potential(settings["potential"], settings.get("species")).active_set
+            if active is not None:  # by its grades frames are kept, and runs end
+                parameters["active_set_sha256"] = sha256_of(active)
         parameters["ramps"] = [asdict(ramp) for ramp in ramps(config)]
     parameters = {**labels(lake.record(structure)), **parameters}
     if run_id := published(lake, "sample", parameters, [structure], SAMPLE.version):
