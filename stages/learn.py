@@ -26,7 +26,7 @@ from argyase.stages._run import Report, console, guarded, out, progress, silent
 class Config:
     """The [learn] table; [structures], [sample], [select], [label] and [fit] hold the settings of the stages."""
 
-    output: str = setting(help="files of the potential, without a suffix; round 2 is OUTPUT-2")
+    output: str = setting(help="files of the potentials, and of labels, without a suffix; round 2 is OUTPUT-2")
     labels: tuple[str, ...] = setting((), help="labelled frames to begin with: label runs or files")
     seeds: bool = setting(True, help="begin with rattled and squeezed cells of every structure, too")
     calculator: str = setting("", help="begin with dynamics by this calculator, too: " + CALCULATOR_HELP)
@@ -115,7 +115,8 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
             # What is not new may still be wrong: now frames of everything, for the fit and its held-out errors.
             spread = True
             chosen = selection.run(replace(select, each=config.each), lake)
-        known += label.run(replace(learning.label, frames=tuple(chosen)), lake, report)
+        export = str(output.with_name(f"{output.name}-{number + 1}-labels.extxyz.gz"))
+        known += label.run(replace(learning.label, frames=tuple(chosen), export=export), lake, report)
     return fits
 
 

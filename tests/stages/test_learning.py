@@ -415,6 +415,9 @@ def test_the_loop_learns_and_goes_on(lake: Lake, tmp_path: Path) -> None:
     counts = [int(lake.open_run(f)["frames"].sel(group="all").sum()) for f in fits]
     assert counts == sorted(set(counts))
     assert find_potential(str(tmp_path / f"own-{len(fits) - 1}.mtp")).active_set is not None
+    new = ase.io.read(tmp_path / "own-1-labels.extxyz.gz", index=":")
+    assert len(new) == counts[1] - counts[0]
+    assert new[0].get_forces().shape == (52, 3)
     # All parents are there, down to the structure.
     (label_run,) = lake.record(fits[0]).inputs
     assert lake.record(lake.record(label_run).inputs[0]).stage == "sample"
