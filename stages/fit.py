@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ class Config:
     scale_by_force: float = setting(
         0.0, help="s: the weight of a force F is multiplied by s / (s + F^2); 0: all alike", unit="eV^2/A^2"
     )
-    group_weights: tuple[str, ...] = setting((), help="weights of the frames of groups, as in melt=0.3; others have 1")
+    group_weights: tuple[str, ...] = setting(
+        (), help="weights of the frames of groups, as in melt=0.3 or '* melt=0.3'; the last that fits counts, without 1"
+    )
     weight_key: str = setting("weight", help="key of a frame's info that holds its own weight; 1 without")
     group_key: str = setting("group", help="key of a frame's info that names its group")
     trajectory_key: str = setting("trajectory", help="key of a frame's info that names its trajectory")
@@ -70,7 +73,7 @@ class Config:
 _NOT_PHYSICS = ("labels", "start", "output", "threads", "name", "weight_key")  # the weights are in the digest
 
 
-def _settings(config: Config) -> FitSettings:
+def _settings(config: Config, labels: Labels) -> FitSettings:
     from argyase.potentials.fit import FitSettings, LossWeights
 
     return FitSettings(
@@ -79,7 +82,12 @@ def _settings(config: Config) -> FitSettings:
             config.force_weight,
             config.stress_weight,
             config.scale_by_force,
-            _group_weights(config.group_weights),
+            {
+                group: weight
+                for pattern, weight in _group_weights(config.group_weights).items()
+                for group in set(labels.groups)
+                if fnmatchcase(group, pattern)
+            },
         ),
         config.ridge_radial,
         config.ridge_linear,
@@ -152,7 +160,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         raise ConfigError("fit.seeds: give at least one")
     frames, parents = frames_of(lake, config.labels)
     labels = Labels.of(frames, config.group_key, config.trajectory_key, config.weight_key)
-    for group in sorted(set(_group_weights(config.group_weights)) - set(labels.groups)):
+    for group in _group_weights(config.group_weights):
+        if any(fnmatchcase(own, group) for own in labels.groups):
+            continue
         known = ", ".join(sorted(set(labels.groups)))
         console.print(
             f"warning: fit.group_weights: no frame is of group {group!r}; there are {known}",
@@ -172,7 +182,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         else:
             training, held_out = labels, labels.take([])
         starts = _start(config, labels)
-        problem = Fit(starts[0], config.species, training, _settings(config), held_out)
+        problem = Fit(starts[0], config.species, training, _settings(config, labels), held_out)
         with lake.begin("fit", parameters, parents, FIT, collect_provenance(config)) as attempt:
             state = _train(problem, starts, config, attempt, report)
             dataset = _results(state, config, attempt.path, training, held_out)

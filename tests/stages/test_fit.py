@@ -11,6 +11,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from command import argyase
 
 from argyase.datalake.lake import Lake
@@ -20,7 +21,7 @@ from argyase.potentials.fit import Labels, predict
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.stages import md
-from argyase.stages.fit import Config, run
+from argyase.stages.fit import Config, _settings, run
 
 STUDY = str(find_potential("LiPSCl-study").path)
 LABELS = Path(__file__).parents[2] / "campaigns" / "labels" / "LiPSCl-study-7net0.extxyz.gz"
@@ -184,3 +185,12 @@ def test_labels_without_forces(tmp_path: Path) -> None:
     done = argyase("fit", "--labels", tmp_path / "plain.extxyz.gz", "--lake", tmp_path / "lake")
     assert done.returncode == 4
     assert "frame 0 of the labels has no energy" in done.stderr
+
+
+def test_weights_of_groups_by_patterns() -> None:
+    groups = ["P md", "P melt", "Li6PS5Cl md", "Li6PS5Cl melt"]
+    n = len(groups)
+    frames = Labels([Atoms("H")] * n, np.zeros(n), [np.zeros((1, 3))] * n, [None] * n, groups, groups, np.ones(n))
+    config = Config(labels=(), group_weights=("P *=0.1", "* melt=0.3"))
+    # The last that fits; without one, 1 (which is said nowhere).
+    assert _settings(config, frames).weights.groups == {"P md": 0.1, "P melt": 0.3, "Li6PS5Cl melt": 0.3}
