@@ -14,7 +14,7 @@ from pathlib import Path
 from ase import Atoms
 
 from argyase.errors import ConfigError
-from argyase.potentials.model_card import Potential, find_potential
+from argyase.potentials.model_card import DEFAULT, Potential, find_potential
 from argyase.potentials.repulsion import INNER_FRACTION
 from argyase.stages import _config
 from argyase.stages._config import setting
@@ -27,7 +27,7 @@ class Config:
     """Which potential, and its labels."""
 
     labels: tuple[str, ...] = setting(help="files of the training structures (any format ASE reads)")
-    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp file")
+    potential: str = setting(DEFAULT, help="name of a shipped potential, or path of an .mtp file")
     species: tuple[str, ...] = setting((), help="symbols of the potential's species, when it has no model card")
     inner_fraction: float = setting(INNER_FRACTION, help="inner distance of the repulsion as a fraction of the outer")
     output: str = setting("", help="file of the active set (default: beside the potential)")

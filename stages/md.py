@@ -18,7 +18,7 @@ from argyase.datalake.trajectory import TrajectoryWriter
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
-from argyase.potentials.model_card import Potential, find_potential
+from argyase.potentials.model_card import DEFAULT, Potential, find_potential
 from argyase.schemas import MD
 from argyase.stages import structures
 from argyase.stages._config import setting
@@ -44,7 +44,7 @@ class Config:
 
     structure: str = setting(help="id of a structure in the lake, or a structure file")
     temperature_K: float = setting(300.0, help="target temperature", unit="K")
-    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp or .almtp file")
+    potential: str = setting(DEFAULT, help="name of a shipped potential, or path of an .mtp or .almtp file")
     species: tuple[str, ...] = setting((), help="symbols of the potential's species, when it has no model card")
     segments: tuple[Segment, ...] = setting(DEFAULT_SEGMENTS, help="heat, equilibrate, produce")
     timestep_fs: float = setting(2.0, help="time step", unit="fs")

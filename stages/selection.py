@@ -21,7 +21,7 @@ from ase import Atoms
 from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
-from argyase.potentials.model_card import find_potential
+from argyase.potentials.model_card import DEFAULT, find_potential
 from argyase.schemas import SELECT
 from argyase.stages._config import setting
 from argyase.stages._frames import frame_key, frames_of, pack, packable
@@ -33,7 +33,7 @@ class Config:
     """Where to look, and for whom."""
 
     frames: tuple[str, ...] = setting(help="runs of the lake (sample, md, failed md), or files that ASE reads")
-    potential: str = setting("LiPSCl-study", help="name of a shipped potential, or path of an .mtp file")
+    potential: str = setting(DEFAULT, help="name of a shipped potential, or path of an .mtp file")
     species: tuple[str, ...] = setting((), help="symbols of the potential's species, when it has no model card")
     stride: int = setting(1, help="of a trajectory, look at every so-manieth frame")
     grade_select: float = setting(GRADE_SELECT, help="frames with a grade above this are candidates")

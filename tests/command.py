@@ -13,6 +13,7 @@ temperature_K = [{temperature}]
 [structures]
 a = 10.0
 [md]
+potential = "LiPSCl-study"
 sample_ps = 0.02
 segments = [
   {{ kind = "equilibrate", ensemble = "nvt", duration_ps = 0.2 }},

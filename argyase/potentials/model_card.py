@@ -13,6 +13,9 @@ from typing import Any
 
 from argyase.errors import ConfigError, PotentialFileError
 
+DEFAULT = "LiPSCl-7net-L10"
+"""The shipped potential that is taken where none is named."""
+
 
 @dataclass(frozen=True)
 class Potential:
@@ -52,7 +55,7 @@ class Potential:
 def shipped_potentials() -> list[str]:
     """Names that `find_potential` knows without a path.
 
-    >>> "LiPSCl-study" in shipped_potentials()
+    >>> DEFAULT in shipped_potentials()
     True
     """
     return sorted(p.name.removesuffix(".toml") for p in _data().iterdir() if p.name.endswith(".toml"))

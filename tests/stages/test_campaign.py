@@ -162,6 +162,7 @@ def md_config(folder: Path, name: str, length: float) -> Path:
     path.write_text(f"""
 [md]
 structure = "{name}"
+potential = "LiPSCl-study"
 temperature_K = 600
 sample_ps = 0.02
 segments = [{{ kind = "produce", ensemble = "nvt", duration_ps = {length} }}]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argyase.errors import ConfigError
-from argyase.stages import _config, learn, md
+from argyase.stages import _config, learn, md, validate
 from argyase.stages._cli import COMMANDS
 from argyase.stages._config import setting
 from argyase.stages.campaign import read_campaign
@@ -95,6 +95,8 @@ def test_the_shipped_campaigns_are_valid(path: Path) -> None:
         learning = learn.read(str(path))
         assert learning.structures
         assert all((CAMPAIGNS.parent / name).is_file() for name in learning.config.labels)
+    elif "validate" in tables:
+        assert validate.read(str(path)).structures
     else:  # a table for each stage
         for name, table in tables.items():
             config = importlib.import_module(f"argyase.stages.{COMMANDS[name][0]}").Config

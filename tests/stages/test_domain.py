@@ -52,7 +52,7 @@ def test_the_command_and_again(tmp_path: Path) -> None:
     [
         ("none.xyz", "labels = none.xyz: no such file"),
         ("empty.extxyz", "empty.extxyz"),
-        ("other.extxyz", "species ['Br']; the potential LiPSCl-study knows"),
+        ("other.extxyz", "species ['Br']; the potential LiPSCl-7net-L10 knows"),
     ],
 )
 def test_wrong_labels(labels: str, said: str, tmp_path: Path) -> None:
@@ -65,6 +65,7 @@ def test_wrong_labels(labels: str, said: str, tmp_path: Path) -> None:
 
 
 def md_table(structure: Path, **settings: object) -> str:
+    settings = {"potential": "LiPSCl-study", **settings}
     lines = "".join(f"{k} = {v!r}\n".replace("'", '"') for k, v in settings.items())
     return f"""
 [md]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ase.io
@@ -27,6 +28,7 @@ from argyase.stages._frames import frame_key, frames_of
 
 STUDY = ("potential=LiPSCl-study",)
 BY_STUDY = {"calculator": "mtp", "settings": STUDY}
+for_study = partial(selection.Config, potential="LiPSCl-study")
 
 
 @pytest.fixture
@@ -113,12 +115,12 @@ def test_frames_before_dynamics_go_wrong_are_learned_from(lake: Lake, cell: str)
     frames = info(lake, run_id)
     active, engine = ActiveSet.load(potential.active_set), MTP(potential.path, potential.species)
     assert max(active.grades(basis(engine, atoms)).max() for atoms in frames) < GRADE_SELECT
-    (selected,) = selection.run(selection.Config((run_id,)), lake)
+    (selected,) = selection.run(for_study((run_id,)), lake)
     np.testing.assert_array_equal(info(lake, selected)[-1].positions, frames[-1].positions)
     # Of dynamics that ended as planned there is nothing to learn.
     (calm,) = sample.run(replace(config, settings=("calls=100000",)), lake)
     assert lake.record(calm).scalars["caught"] == 0
-    assert selection.run(selection.Config((calm,)), lake) == []
+    assert selection.run(for_study((calm,)), lake) == []
 
 
 def test_rattled_and_squeezed(lake: Lake, cell: str) -> None:
@@ -278,8 +280,8 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
         sample.Config(cell, temperature_K=300.0, equilibrate_ps=0.2, produce_ps=0.5, **BY_STUDY), lake
     )
     (new,) = sample.run(sample.Config(cell, kind="rattle", count=6, displacement=0.4), lake)
-    assert selection.run(selection.Config((known,)), lake) == []
-    (run_id,) = selection.run(selection.Config((known, new), grade_break=1e9), lake)
+    assert selection.run(for_study((known,)), lake) == []
+    (run_id,) = selection.run(for_study((known, new), grade_break=1e9), lake)
     data = lake.open_run(run_id)
     frames = info(lake, run_id)
     assert {a.info["parent"] for a in frames} == {new}
@@ -296,23 +298,23 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     larger = maxvol(np.concatenate([old.rows, *rows[: len(frames)]]))
     coefficients = np.linalg.solve(larger.rows.T, np.concatenate(rows).T)
     assert np.abs(coefficients).max() < GRADE_SELECT
-    (few,) = selection.run(selection.Config((new,), grade_break=1e9, most=2), lake)
+    (few,) = selection.run(for_study((new,), grade_break=1e9, most=2), lake)
     assert len(info(lake, few)) == 2
     # In layers: the first choice, and more, each frame once; with enough of them, all that are new.
     (many,) = sample.run(sample.Config(cell, kind="rattle", count=40, displacement=0.4), lake)
     chosen = []
     for layers in (1, 2, 40):
-        (run_id,) = selection.run(selection.Config((many,), grade_break=1e9, nearest=0.0, layers=layers), lake)
+        (run_id,) = selection.run(for_study((many,), grade_break=1e9, nearest=0.0, layers=layers), lake)
         chosen.append([a.info["parent_frame"] for a in info(lake, run_id)])
     assert set(chosen[0]) < set(chosen[1]) < set(chosen[2])
     grades = [old.grades(basis(engine, a)).max() for a in info(lake, many)]
     assert chosen[2] == [n for n, grade in enumerate(grades) if grade > GRADE_SELECT]
     # Of what is known, so many frames of each trajectory, the last one among them.
-    (evenly,) = selection.run(selection.Config((known,), each=2), lake)
+    (evenly,) = selection.run(for_study((known,), each=2), lake)
     assert [a.info["parent_frame"] for a in info(lake, evenly)] == [2, 4]
     assert lake.record(evenly).scalars["candidates"] == 0
     # Displaced crystals do not follow from each other: one that is far beyond takes nothing from the others.
-    (all_the_same,) = selection.run(selection.Config((new,)), lake)
+    (all_the_same,) = selection.run(for_study((new,)), lake)
     assert all_the_same != few
     assert len(info(lake, all_the_same)) > 2
     # Of a trajectory that left the domain, the first frame beyond counts.
@@ -322,19 +324,20 @@ def test_what_is_new_is_selected(lake: Lake, cell: str, tmp_path: Path) -> None:
     for atoms in trajectory:
         atoms.info["trajectory"] = "one"
     ase.io.write(path, trajectory)
-    (first,) = selection.run(selection.Config((str(path),)), lake)
+    (first,) = selection.run(for_study((str(path),)), lake)
     assert len(info(lake, first)) == 1
 
 
 def test_wrong_choices(lake: Lake, cell: str) -> None:
     for wrong in ({"layers": 0}, {"most": 0}, {"grade_select": 0.5}, {"grade_select": 3.0, "grade_break": 2.0}):
         with pytest.raises(ConfigError, match="one frame, and one layer at least"):
-            selection.run(selection.Config((cell,), **wrong), lake)
+            selection.run(for_study((cell,), **wrong), lake)
 
 
 def test_frames_before_lost_atoms_are_candidates(lake: Lake, cell: str) -> None:
     config = md.Config(
         cell,
+        potential="LiPSCl-study",
         temperature_K=4000.0,
         sample_ps=0.02,
         grade_every=0,
@@ -344,7 +347,7 @@ def test_frames_before_lost_atoms_are_candidates(lake: Lake, cell: str) -> None:
     with pytest.raises(Exception, match="are in the lake as run"):
         md.run(config, lake)
     (failed,) = [r.id for r in lake.search("md-failed")]
-    (run_id,) = selection.run(selection.Config((failed,)), lake)
+    (run_id,) = selection.run(for_study((failed,)), lake)
     frames = info(lake, run_id)
     assert len(frames) >= 1
     assert {a.info["trajectory"] for a in frames} == {failed}
