@@ -1,17 +1,19 @@
 """Small results that are computed once ever, by whichever process comes first; kept by the hash of what they are of.
 
-``lake/store/<name>/<key[:2]>/<key>.npz`` appears by one rename; ``<key>.failed`` holds the reason of a failure. A
-process that computes holds a lock on ``<key>.lock``, which the system lets go when the process dies, however it dies;
-the size of the file is the number of processes that died so. (On network file systems without locks two machines may
-compute the same result; both are right, and one is kept.)
+``lake/store/<name>/<key[:2]>/<key>.npz`` appears by one rename; ``<key>.failed`` holds the reason of a failure, and
+what is known of what failed. A process that computes holds a lock on ``<key>.lock``, which the system lets go when the
+process dies, however it dies; the size of the file is the number of processes that died so. (On network file systems
+without locks two machines may compute the same result; both are right, and one is kept.)
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from argyase.datalake.errors import CorruptRunError, DatalakeError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A computation that failed when it was tried last."""
+
+    name: str
+    key: str
+    reason: str
+    about: Mapping[str, str]
+
+
+def failures(lake: Path) -> list[Failure]:
+    """All failures of all kinds in a lake, in the order in which they came."""
+    found: list[tuple[float, Failure]] = []
+    for path in (lake / "store").glob("*/*/[!.]*.failed"):
+        with suppress(FileNotFoundError):  # just tried again
+            failure = Failure(path.parents[1].name, path.stem, *_reason(path.read_text()))
+            found.append((path.stat().st_mtime, failure))
+    return [failure for _, failure in sorted(found, key=lambda item: item[0])]
+
+
+def _reason(text: str) -> tuple[str, dict[str, str]]:
+    try:
+        kept = json.loads(text)
+        return kept["reason"], kept["about"]
+    except (json.JSONDecodeError, TypeError, KeyError):  # of an older lake, the reason alone
+        return text, {}
 
 
 class Store:
@@ -62,7 +92,7 @@ class Store:
     def failure(self, key: str) -> str | None:
         """Why the computation failed when it was tried last; None if it was not, or did not."""
         try:
-            return self._file(key, ".failed").read_text()
+            return _reason(self._file(key, ".failed").read_text())[0]
         except FileNotFoundError:
             return None
 
@@ -117,11 +147,11 @@ class Store:
         self.forget_failure(key)
         self._file(key, ".lock").unlink(missing_ok=True)
 
-    def fail(self, key: str, reason: str) -> None:
-        """Keep the reason of a failure."""
+    def fail(self, key: str, reason: str, about: Mapping[str, str] | None = None) -> None:
+        """Keep the reason of a failure, and what helps to find what failed (see `failures`)."""
         path = self._file(key, ".failed")
         new = path.with_name(f".{key}.{os.getpid()}.failed")
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(reason)
+        new.write_text(json.dumps({"reason": reason, "about": dict(about or {})}))
         os.replace(new, path)
         self._file(key, ".lock").unlink(missing_ok=True)

@@ -132,7 +132,8 @@ def _compute(job: Job) -> str:
         if store.settled(key):
             return "settled"
         if deaths >= DEATHS:
-            store.fail(key, f"{deaths} processes died while they computed it: a crash, out of memory, or killed")
+            reason = f"{deaths} processes died while they computed it: a crash, out of memory, or killed"
+            store.fail(key, reason, _about(atoms))
             return "settled"
         if "calculator" not in _worker:  # only now: it may take longer than to wait for others
             from argyase.calculators import calculator
@@ -142,11 +143,21 @@ def _compute(job: Job) -> str:
         try:
             arrays = _labels(atoms, _worker["calculator"])
         except Exception as error:  # calculators raise anything
-            store.fail(key, f"{type(error).__name__}: {error}")
+            store.fail(key, f"{type(error).__name__}: {error}", _about(atoms))
             del _worker["calculator"]  # some are of no use after an error
         else:
             store.put(key, arrays)
     return "settled"
+
+
+def _about(atoms: Atoms) -> dict[str, str]:
+    """What ``argyase lake failures`` says of a frame, besides the reason."""
+    name, settings = _worker["engine"]
+    return {
+        "calculator": " ".join([name, *(f"{k}={v}" for k, v in settings.items())]),
+        "frame": f"{atoms.info.get('parent', '')} frame {atoms.info.get('parent_frame', '')}",
+        "formula": atoms.get_chemical_formula("hill"),
+    }
 
 
 def _labels(atoms: Atoms, calculator: Any) -> dict[str, Any]:

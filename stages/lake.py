@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from argyase.datalake.lake import Lake
+from argyase.datalake.store import failures
 from argyase.stages._run import guarded, out
 
 
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     helps = {
         "ls": "list the runs, and the unfinished ones",
         "show": "print one run: parameters, inputs, scalars, data",
+        "failures": "list the frames that could not be labelled, and why",
         "verify": "check the files of one run, or of all, against their hashes",
         "rm": "remove a run",
     }
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for sub in parsers.values():
         sub.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parsers["ls"].add_argument("--stage", help="only this stage")
+    parsers["failures"].add_argument("--calculator", default="", help="only of this one, e.g. vasp")
     parsers["show"].add_argument("run", help="id, or its first digits")
     parsers["verify"].add_argument("run", nargs="?", help="id, or its first digits; all when left out")
     parsers["rm"].add_argument("run", help="id, or its first digits")
@@ -37,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _list(lake, args.stage)
         elif args.command == "show":
             _show(lake, args.run)
+        elif args.command == "failures":
+            _failures(lake, args.calculator)
         elif args.command == "rm":
             lake.remove(lake.record(args.run).id)
         else:
@@ -64,6 +69,17 @@ def _list(lake: Lake, stage: str | None) -> None:
         state = "running" if item.alive else "unfinished"
         table.add_row(item.id, item.stage, state, f"{item.frames} frames in {item.path}")
     out.print(table)
+
+
+def _failures(lake: Lake, calculator: str) -> None:
+    found = [f for f in failures(lake.path) if f.about.get("calculator", f.name).startswith(calculator)]
+    for failure in found:
+        frame = failure.about.get("frame", failure.key[:16])
+        who = failure.about.get("calculator", failure.name)
+        # One line each, however long: for grep, and so that no reason is cut.
+        line = f"{frame}  {failure.about.get('formula', '')}  {who}: {' '.join(failure.reason.split())}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{len(found)} failures")
 
 
 def _show(lake: Lake, run: str) -> None:

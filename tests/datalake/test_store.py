@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from argyase.datalake.errors import CorruptRunError
-from argyase.datalake.store import Store
+from argyase.datalake.store import Store, failures
 
 KEY = "ab" * 32
 
@@ -48,6 +48,24 @@ def test_failures_are_kept_until_it_works(tmp_path: Path) -> None:
     store.put(KEY, {"a": 1.0})
     assert store.failure(KEY) is None
     assert store.settled(KEY)
+
+
+def test_all_failures_are_listed(tmp_path: Path) -> None:
+    assert failures(tmp_path) == []
+    first, second = Store(tmp_path, "x"), Store(tmp_path, "y")
+    first.fail(KEY, "not converged", {"frame": "run 3"})
+    second.fail("cd" * 32, "killed")
+    second.put("ef" * 32, {"a": 1.0})
+    os.utime(tmp_path / "store" / "x" / "ab" / f"{KEY}.failed", (1, 1))
+    # As an older lake has it: the reason alone.
+    (tmp_path / "store" / "y" / "cd" / f"{'cd' * 32}.failed").write_text("killed\nby hand")
+    assert [(f.name, f.key, f.reason, f.about) for f in failures(tmp_path)] == [
+        ("x", KEY, "not converged", {"frame": "run 3"}),
+        ("y", "cd" * 32, "killed\nby hand", {}),
+    ]
+    assert second.failure("cd" * 32) == "killed\nby hand"
+    first.forget_failure(KEY)
+    assert [f.name for f in failures(tmp_path)] == ["y"]
 
 
 def test_one_claims(tmp_path: Path) -> None:

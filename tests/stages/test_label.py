@@ -26,6 +26,7 @@ from argyase.datalake.lake import Lake
 from argyase.errors import CalculatorError, ConfigError
 from argyase.schemas import LABEL
 from argyase.stages import label, structures
+from argyase.stages import lake as lake_command
 from argyase.stages._frames import frame_key, pack, packable, unpack
 
 TESTS = str(Path(__file__).parents[1])
@@ -149,6 +150,20 @@ def test_a_failure_is_one_for_all(lake: Lake, tmp_path: Path) -> None:
         assert "frame 2: ValueError: did not converge" in text
         assert "frame 3: CalculatorError: the energy is not finite" in text
     assert sorted(c for c in calls(tmp_path) if c != "built") == sorted(["1", "2", "60", "80", "3", "4"])
+
+
+def test_failures_are_listed(lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = file(tmp_path, [1.0, FAILS, 2.0])
+    label.run(label.Config((frames,), **engine(tmp_path)), lake)
+    assert lake_command.main(["failures", "--lake", str(lake.path)]) == 0
+    assert capsys.readouterr().out.split("\n") == [
+        f"frames.extxyz frame 1  LiS  faulty_calculator:Faulty log={tmp_path / 'calls'} seconds=0.0: "
+        "ValueError: did not converge",
+        "1 failures",
+        "",
+    ]
+    lake_command.main(["failures", "--lake", str(lake.path), "--calculator", "vasp"])
+    assert capsys.readouterr().out == "0 failures\n"
 
 
 def test_an_engine_is_made_anew_after_an_error_and_only_when_there_is_work(lake: Lake, tmp_path: Path) -> None:
