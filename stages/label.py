@@ -136,10 +136,10 @@ def _compute(job: Job) -> str:
             store.fail(key, reason, _about(atoms))
             return "settled"
         if "calculator" not in _worker:  # only now: it may take longer than to wait for others
-            from argyase.calculators import calculator
+            from argyase.calculators import single_point
 
             name, settings = _worker["engine"]
-            _worker["calculator"] = calculator(name, **settings)
+            _worker["calculator"] = single_point(name, **settings)
         try:
             arrays = _labels(atoms, _worker["calculator"])
         except Exception as error:  # calculators raise anything

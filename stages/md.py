@@ -161,10 +161,10 @@ def _simulation(config: Config, atoms: Atoms, potential: Potential | None, resta
         return kind(**{name: getattr(config, name) for name in names}, seed=config.replica)
 
     if config.calculator:
-        from argyase.calculators import calculator
+        from argyase.calculators import single_point
         from argyase.dynamics.ase_md import AseMD
 
-        engine = calculator(config.calculator, **parse_settings(config.settings, "md.settings"))
+        engine = single_point(config.calculator, **parse_settings(config.settings, "md.settings"))
         return AseMD(atoms, engine, shared(MDSettings), restart)
     from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
 

@@ -157,7 +157,7 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
 
     Each `CHECKPOINT_SECONDS` they are kept for a later attempt.
     """
-    from argyase.calculators import calculator
+    from argyase.calculators import single_point
     from argyase.dynamics.ase_md import AseMD
     from argyase.dynamics.simulation import MDSettings
 
@@ -172,7 +172,7 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
     restart = attempt.path / "restart.npz"
     simulation = AseMD(
         atoms,
-        calculator(config.calculator, **parse_settings(config.settings, "sample.settings")),
+        single_point(config.calculator, **parse_settings(config.settings, "sample.settings")),
         settings,
         restart if restart.is_file() else None,
         grade_select=config.grade_select,

@@ -15,7 +15,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from argyase.errors import CalculatorError, ConfigError
 
-ENGINES = ("mtp", "lammps", "sevennet", "chgnet")
+ENGINES = ("mtp", "lammps", "sevennet", "chgnet", "vasp")
 """Names that `calculator` knows; ``module:factory`` names anything else."""
 
 WEIGHTS = (
@@ -42,7 +42,8 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
         One of `ENGINES`, or ``module:factory``, a callable that returns an ASE calculator.
     settings
         Of the engine: ``potential`` (and ``species``) of mtp, ``lines`` and ``species`` of lammps, ``checkpoint`` (and
-        ``modal``) of sevennet, ``model`` of chgnet, ``threads`` of all but lammps; the arguments of the factory.
+        ``modal``) of sevennet, ``model`` of chgnet, ``threads`` of all these but lammps; ``preset`` and tags of INCAR
+        of vasp (see `argyase.calculators.vasp.VaspInFolders`); the arguments of the factory.
 
     Raises
     ------
@@ -57,6 +58,23 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
     5.0
     """
     return _call(_engine(name).build, name, settings)
+
+
+def single_point(name: str, **settings: Any) -> BaseCalculator:
+    """As `calculator`, for atoms that must stay where they are.
+
+    Raises
+    ------
+    ConfigError
+        If with these settings the engine moves the atoms itself: its results are then of another structure.
+    """
+    made = calculator(name, **settings)
+    if getattr(made, "moves_atoms", False):
+        raise ConfigError(
+            f"calculator {name} with {settings} moves the atoms; single points are needed here: of vasp, preset=label "
+            "or site_energy, or nsw=0"
+        )
+    return made
 
 
 def identity(name: str, **settings: Any) -> dict[str, Any]:

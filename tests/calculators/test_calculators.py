@@ -139,7 +139,7 @@ def test_chgnet_is_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("name", "settings", "error", "said"),
     [
-        ("vsap", {}, ConfigError, "known are mtp, lammps, sevennet, chgnet, and module:factory"),
+        ("vsap", {}, ConfigError, "known are mtp, lammps, sevennet, chgnet, vasp, and module:factory"),
         ("no.such.module:X", {}, CalculatorError, "cannot import no.such.module"),
         ("ase.calculators.emt:ETM", {}, ConfigError, "has no 'ETM'"),
         ("mtp", {"potental": "x"}, ConfigError, "calculator mtp: settings {'potental': 'x'}"),
@@ -151,7 +151,7 @@ def test_wrong_names(name: str, settings: dict[str, Any], error: type[Exception]
         calculator(name, **settings)
 
 
-@pytest.mark.parametrize("name", [e for e in ENGINES if e not in ("mtp", "lammps")])
+@pytest.mark.parametrize("name", [e for e in ENGINES if e not in ("mtp", "lammps", "vasp")])
 def test_what_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a machine without it, whether or not this one has it.
     for module in {"sevennet": ("sevenn", "sevenn.util"), "chgnet": ("chgnet", "chgnet.model")}[name]:
