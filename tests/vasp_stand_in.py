@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """An executable that takes the place of VASP in tests. It is not VASP.
 
 It reads INCAR, POSCAR, KPOINTS and POTCAR as strictly as it can (a tag that it does not know is an error), computes

@@ -387,14 +387,15 @@ def test_runs_that_go_wrong_say_how(
 def test_ions_that_do_not_converge_go_on_from_where_they_are(vasp: Path) -> None:
     made = {"preset": "relax", "nsw": 3, "isif": 2, "ediffg": -0.01, **OF_COPPER}
     start, ended = copper(1) * (2, 1, 1), ["begin"]
-    while ended[-1]:
+    while ended[-1] and len(ended) < 20:
         if vasp.exists():
             (folder,) = vasp.iterdir()
             reached = (folder / "CONTCAR").read_text()
         atoms = start.copy()
         atoms.calc = calculator("vasp", **made)
         ended.append(_error(atoms))
-    assert 3 <= len(ended) < 20
+    assert ended[-1] == ""
+    assert len(ended) >= 3
     assert all("the ions did not converge in NSW = 3 steps" in error for error in ended[1:-1])
     assert (folder / "POSCAR").read_text() == reached
     assert np.abs(atoms.get_forces()).max() < 0.01
