@@ -114,10 +114,10 @@ Engine = tuple[str, tuple[str, ...]]
 
 def _engine(engine: Engine) -> tuple[dict[str, Any], Callable[[], Any]]:
     """What identifies a calculator, and how to make it."""
-    from argyase.calculators import calculator, identity
+    from argyase.calculators import identity, single_point
 
     settings = parse_settings(engine[1], "validate.settings")
-    return identity(engine[0], **settings), lambda: calculator(engine[0], **settings)
+    return identity(engine[0], **settings), lambda: single_point(engine[0], **settings)
 
 
 def scan(lake: Lake, engine: Engine, species: Sequence[str], structure: str = "") -> str:
