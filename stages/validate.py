@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 
 from argyase.datalake.lake import Lake
-from argyase.dynamics.protocols import Segment
+from argyase.dynamics.protocols import Ensemble, Segment
 from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError, StructureError
 from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.model_card import Potential, find_potential
@@ -62,7 +62,7 @@ class Config:
     most_atoms: int = setting(60, help="elasticity: structures with more atoms are left out")
     stability_supercell: tuple[int, int, int] = setting((2, 2, 2), help="stability: unit cells of the argyrodites")
     stability_ps: float = setting(100.0, help="stability: length at each temperature", unit="ps")
-    melt_K: float = setting(1800.0, help="stability: temperature of the melt, too; 0: none", unit="K")
+    melt_K: float = setting(1800.0, help="stability: temperature of the melt, at constant volume; 0: none", unit="K")
     dynamics_K: float = setting(1000.0, help="dynamics: temperature", unit="K")
     dynamics_equilibrate_ps: float = setting(1.0, help="dynamics: before the frames", unit="ps")
     dynamics_produce_ps: float = setting(8.0, help="dynamics: length", unit="ps")
@@ -362,8 +362,10 @@ def _stability(
     for s in large:
         cell = structures.run(s, lake)[0]
         for temperature in (*config.temperature_K, *([config.melt_K] if config.melt_K else [])):
-            segments = (Segment("heat"), Segment("produce", duration_ps=config.stability_ps))
-            settings = md.Config(cell, temperature, config.potential, segments=segments, sample_ps=0.5, grade_every=10)
+            # A melt keeps its volume: at no pressure it would boil.
+            ensemble: Ensemble = "nvt" if temperature == config.melt_K else "npt"
+            segments = (Segment("heat", ensemble), Segment("produce", ensemble, duration_ps=config.stability_ps))
+            settings = md.Config(cell, temperature, config.potential, segments=segments, sample_ps=0.5)
             runs.append((cell, temperature, settings))
     ids = each([(_dynamics, settings) for _, _, settings in runs], "stability")
     return tuple((cell, t, i) for (cell, t, _), i in zip(runs, ids, strict=True))
@@ -446,7 +448,10 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
             values = ", ".join(_value(lake, i, key) for key in ("forward", "backward") for i in (own, other))
             lines.append(f'"{n + 1}: {route}" = [{values}]')
     if found.stability:
-        lines += ["", "# Dynamics at constant pressure: what became of it, and the largest extrapolation grade."]
+        lines += [
+            "",
+            "# Dynamics at no pressure, the melt at constant volume: what became of it, and the largest extrapolation grade.",
+        ]
         lines += ["[validation.stability]"]
         for structure, temperature, run_id in found.stability:
             lines.append(f'"{_name(lake, structure)}, {temperature:g} K" = "{_outcome(lake, run_id)}"')
