@@ -450,7 +450,7 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
     if found.stability:
         lines += [
             "",
-            "# Dynamics at no pressure, the melt at constant volume: what became of it, and the largest extrapolation grade.",
+            "# Dynamics at no pressure, the melt at constant volume: what became of it, and the largest grade.",
         ]
         lines += ["[validation.stability]"]
         for structure, temperature, run_id in found.stability:
