@@ -380,72 +380,28 @@ def _dynamics(lake: Lake, config: md.Config) -> str:
 
 def card(found: Findings, lake: Lake, teacher: str) -> str:
     """Tables to be appended to a model card (TOML)."""
-    from argyase.potentials.validation import inward_fall
-
     lines = [
         f"# What `argyase validate` found of {found.potential.name} (sha256 {found.potential.sha256[:12]}); "
         f"the teacher is {teacher}.",
     ]
     if found.errors:
-        data = lake.open_run(found.errors).isel(set=0)
-        lines += ["", f"# Run {found.errors}: trajectories of the potential itself, none of them learned from."]
-        for column, unit in _UNITS:
-            lines += [
-                f"[validation.{column}_{unit}]",
-                "# [RMSE, MAE, frames]; components of forces and stresses",
-            ]
-            for group in data["group"].values.tolist():
-                one = data.sel(group=group)
-                rmse, mae = float(one[f"{column}_rmse"]), float(one[f"{column}_mae"])
-                lines.append(f'"{group}" = [{rmse:.4g}, {mae:.4g}, {int(one["frames"])}]')
+        lines += _table_of_errors(found, lake)
     if found.scans:
-        lines += [
-            "",
-            "# Pairs brought together down to 0.8 A: deepest fall of the energy on the way in, and the energy",
-        ]
-        lines += ["# passed before it, eV; alone, from the teacher's minimum on, and as the nearest two in a crystal."]
-        own, teachers, crystal = (lake.open_run(i) for i in found.scans)
-        minima = teachers["r"][teachers["energy"].where(teachers["r"] > 1.2).argmin("r")]
-        for name, data, starts in (("alone", own, minima), ("crystal", crystal, crystal["start"])):
-            lines.append(f"[validation.pair_scan_{name}_eV]")
-            for n, pair in enumerate(data["pair"].values.tolist()):
-                known = np.isfinite(data["energy"][n].values)
-                if known.any():
-                    r, energy = data["r"].values[known], data["energy"][n].values[known]
-                    fall, passed = inward_fall(r, energy, float(starts[n]))
-                    lines.append(f"{pair} = [{fall:.3g}, {passed:.3g}]" if fall > 0 else f"{pair} = [0.0, nan]")
+        lines += _table_of_scans(found, lake)
     if found.elasticity:
-        lines += [
-            "",
-            "# Lengths at the minimum, in those as built, and bulk modulus: [potential, teacher].",
-        ]
+        lines += ["", "# Lengths at the minimum, in those as built, and bulk modulus: [potential, teacher]."]
         for name, key in (("lattice_scale", "lattice_scale"), ("bulk_modulus_GPa", "bulk_modulus")):
             lines.append(f"[validation.{name}]")
-            for structure, own, other in found.elasticity:
-                values = ", ".join(_value(lake, i, key) for i in (own, other))
+            for structure, *both in found.elasticity:
+                values = ", ".join(_value(lake, run_id, key) for run_id in both)
                 lines.append(f'"{_name(lake, structure)}" = [{values}]')
     if found.dynamics and not any(i.startswith(_FAILED) for i in found.dynamics):
-        lines += ["", "# Highest peaks of g(r) in dynamics: places (A), then heights, each of potential and teacher."]
-        lines += ["[validation.rdf_peaks]"]
-        own, other = (lake.open_run(rdf(lake, i)) for i in found.dynamics)
-        for pair in own["pair"].values.tolist():
-            curves = [data["rdf"].sel(pair=pair) for data in (own, other)]
-            if all(g.any() for g in curves):  # within r_max
-                places, heights = [float(g.idxmax("r")) for g in curves], [float(g.max()) for g in curves]
-                lines.append(f"{pair} = [{places[0]:.2f}, {places[1]:.2f}, {heights[0]:.3g}, {heights[1]:.3g}]")
-        lines += [
-            "",
-            "# Tracer diffusivity of Li in the same, 1e-6 cm2/s, with 95 % intervals.",
-            "[validation.diffusivity]",
-        ]
-        for who, run_id in zip(("potential", "teacher"), found.dynamics, strict=True):
-            (of,) = msd.run(msd.Config(run_id), lake)
-            lines.append(f'{who} = "{with_error(lake.record(of).scalars, "diffusivity", 1e6)}"')
+        lines += _tables_of_dynamics(found, lake)
     if found.barriers:
         lines += ["", "# Barriers of jumps, eV, forward and backward: [potential, teacher, potential, teacher]."]
         lines += ["[validation.barriers_eV]"]
-        for n, (route, own, other) in enumerate(found.barriers):
-            values = ", ".join(_value(lake, i, key) for key in ("forward", "backward") for i in (own, other))
+        for n, (route, *both) in enumerate(found.barriers):
+            values = ", ".join(_value(lake, run_id, key) for key in ("forward", "backward") for run_id in both)
             lines.append(f'"{n + 1}: {route}" = [{values}]')
     if found.stability:
         lines += [
@@ -456,6 +412,53 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
         for structure, temperature, run_id in found.stability:
             lines.append(f'"{_name(lake, structure)}, {temperature:g} K" = "{_outcome(lake, run_id)}"')
     return "\n".join([*lines, ""])
+
+
+def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
+    data = lake.open_run(found.errors).isel(set=0)
+    lines = ["", f"# Run {found.errors}: trajectories of the potential itself, none of them learned from."]
+    for column, unit in _UNITS:
+        lines += [f"[validation.{column}_{unit}]", "# [RMSE, MAE, frames]; components of forces and stresses"]
+        for group in data["group"].values.tolist():
+            one = data.sel(group=group)
+            rmse, mae = float(one[f"{column}_rmse"]), float(one[f"{column}_mae"])
+            lines.append(f'"{group}" = [{rmse:.4g}, {mae:.4g}, {int(one["frames"])}]')
+    return lines
+
+
+def _table_of_scans(found: Findings, lake: Lake) -> list[str]:
+    from argyase.potentials.validation import inward_fall
+
+    lines = ["", "# Pairs brought together down to 0.8 A: deepest fall of the energy on the way in, and the energy"]
+    lines += ["# passed before it, eV; alone, from the teacher's minimum on, and as the nearest two in a crystal."]
+    own, teachers, crystal = (lake.open_run(i) for i in found.scans)
+    minima = teachers["r"][teachers["energy"].where(teachers["r"] > 1.2).argmin("r")]
+    for name, data, starts in (("alone", own, minima), ("crystal", crystal, crystal["start"])):
+        lines.append(f"[validation.pair_scan_{name}_eV]")
+        for n, pair in enumerate(data["pair"].values.tolist()):
+            known = np.isfinite(data["energy"][n].values)
+            if known.any():
+                r, energy = data["r"].values[known], data["energy"][n].values[known]
+                fall, passed = inward_fall(r, energy, float(starts[n]))
+                lines.append(f"{pair} = [{fall:.3g}, {passed:.3g}]" if fall > 0 else f"{pair} = [0.0, nan]")
+    return lines
+
+
+def _tables_of_dynamics(found: Findings, lake: Lake) -> list[str]:
+    lines = ["", "# Highest peaks of g(r) in dynamics: places (A), then heights, each of potential and teacher."]
+    lines += ["[validation.rdf_peaks]"]
+    both = [lake.open_run(rdf(lake, i)) for i in found.dynamics]
+    for pair in both[0]["pair"].values.tolist():
+        curves = [data["rdf"].sel(pair=pair) for data in both]
+        if all(g.any() for g in curves):  # within r_max
+            places, heights = [float(g.idxmax("r")) for g in curves], [float(g.max()) for g in curves]
+            lines.append(f"{pair} = [{places[0]:.2f}, {places[1]:.2f}, {heights[0]:.3g}, {heights[1]:.3g}]")
+    lines += ["", "# Tracer diffusivity of Li in the same, 1e-6 cm2/s, with 95 % intervals."]
+    lines += ["[validation.diffusivity]"]
+    for who, run_id in zip(("potential", "teacher"), found.dynamics, strict=True):
+        (of,) = msd.run(msd.Config(run_id), lake)
+        lines.append(f'{who} = "{with_error(lake.record(of).scalars, "diffusivity", 1e6)}"')
+    return lines
 
 
 _UNITS = (("energy", "meV_per_atom"), ("force", "eV_per_A"), ("stress", "GPa"))
