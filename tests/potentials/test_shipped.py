@@ -65,7 +65,8 @@ def test_labels_are_within_domain_and_above_the_repulsion(name: str, labels: Lab
 @pytest.mark.parametrize("name", OF_7NET)
 def test_a_hot_crystal_and_a_melt_stay_in_the_domain(name: str, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    (cell,) = structures.run(structures.Config(x=0.5, inversion=0.75), lake)
+    # The volume of smaller cells fluctuates too much at 1200 K.
+    (cell,) = structures.run(structures.Config(x=0.5, inversion=0.75, supercell=(2, 2, 2)), lake)
     for temperature, ensemble in ((1200.0, "npt"), (1800.0, "nvt")):
         segments = (Segment("heat", ensemble), Segment("produce", ensemble, duration_ps=3.0))
         (run,) = md.run(md.Config(cell, temperature, name, segments=segments, grade_every=10), lake)
