@@ -300,7 +300,7 @@ def test_the_shipped_set_is_that_of_its_labels(tmp_path: Path) -> None:
 
     labels = DATA.parents[1] / "campaigns" / "labels" / "LiPSCl-study-7net0.extxyz.gz"
     shipped = ActiveSet.load(ACTIVE)
-    path = domain.run(domain.Config(labels=(str(labels),), output=str(tmp_path / "a.active")))
+    path = domain.run(domain.Config((str(labels),), CARD.name, output=str(tmp_path / "a.active")))
     again = ActiveSet.load(path)
     assert again.fingerprint == shipped.fingerprint
     volumes = [np.linalg.slogdet(a.rows)[1] for a in (shipped, again)]

@@ -92,7 +92,8 @@ def test_potentials_and_sizes_side_by_side(tmp_path: Path) -> None:
         (tmp_path / f"bare{suffix}").write_bytes(text)
     file = campaign(tmp_path, inversions="0.5")
     grid = f'supercell = [[1, 1, 1], [2, 1, 1]]\npotential = ["LiPSCl-study", "{tmp_path}/bare.mtp"]\n'
-    file.write_text(file.read_text().replace("[structures]", f"{grid}[structures]"))
+    own = file.read_text().replace('potential = "LiPSCl-study"\n', "")
+    file.write_text(own.replace("[structures]", f"{grid}[structures]"))
     done = argyase("run", file, "--lake", tmp_path / "lake")
     assert done.returncode == 0, done.stderr
     assert f"4 runs with LiPSCl-study, {tmp_path}/bare.mtp" in " ".join(done.stderr.split())

@@ -1,14 +1,13 @@
 """validate: a potential beside its teacher, which here is the same without its repulsion."""
 
 import itertools
-import os
-import signal
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
 
+import many_processes
 import numpy as np
 import pytest
 from command import argyase
@@ -108,7 +107,7 @@ def test_the_scans_see_the_repulsion(validated: Path) -> None:
     nearest = neighbour_list("d", atoms[[a.symbol in "PS" for a in atoms]], 3.0).min()
     assert float(data["start"].sel(pair="P-S")) == pytest.approx(nearest)
     # At rest the scan begins, at zero.
-    at_rest = data["energy"].sel(pair="P-S", r=nearest, method="pad")
+    at_rest = data["energy"].sel(pair="P-S").sel(r=nearest, method="pad")
     assert abs(float(at_rest)) < 0.1
 
 
@@ -153,39 +152,15 @@ def test_wrong_campaigns(tmp_path: Path) -> None:
 # ---- many processes ----
 
 
-def killed(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
 def test_a_process_that_dies_is_told() -> None:
-    assert in_processes(killed, [1, 2], 2, silent) == [1, 2]
+    assert in_processes(many_processes.killed, [1, 2], 2, silent) == [1, 2]
     with pytest.raises(CalculatorError, match=r"a process died .* of 4 were done; they are kept: run the same command"):
-        in_processes(killed, [1, 2, 3, 4], 1, silent)
-
-
-SLEEPERS = """
-import sys, time, os
-sys.path.insert(0, {here!r})
-from test_validate import note
-from argyase.stages._run import in_processes, silent
-if __name__ == "__main__":
-    in_processes(note, [{file!r}] * 2, 2, silent)
-"""
-
-
-def note(file: str) -> None:
-    with open(file, "a") as f:
-        f.write(f"{os.getpid()}\n")
-    time.sleep(60)
+        in_processes(many_processes.killed, [1, 2, 3, 4], 1, silent)
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
-    file, script = tmp_path / "pids", tmp_path / "run.py"
-    script.write_text(SLEEPERS.format(here=str(Path(__file__).parent), file=str(file)))
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
+    file = tmp_path / "pids"
+    parent = subprocess.Popen([sys.executable, many_processes.__file__, str(file)])
     until = time.monotonic() + 60
     while not file.is_file() or len(file.read_text().split()) < 2:
         assert time.monotonic() < until
