@@ -49,6 +49,21 @@ def test_errors_are_those_of_the_card(name: str, labels: Labels) -> None:
 
 
 @pytest.mark.parametrize("name", OF_7NET)
+def test_errors_where_nothing_was_learned(name: str) -> None:
+    """The number that counts, from the frames that it was found with."""
+    frames = [
+        atoms
+        for atoms in ase.io.read(LABELS / "LiPSCl-test-7net-l3i5.extxyz.gz", index=":")
+        if atoms.info["group"].startswith(("Li5", "Li6")) and atoms.info["group"].endswith(" K")
+    ]
+    assert len(frames) == 240
+    found = find_potential(name)
+    errors = predict(MTP(found.path, found.species), Labels.of(frames)).errors()
+    said = found.card["domain"]["argyrodite_crystals"]
+    assert said == (f"{errors.energy_rmse:.1f} meV/atom, {errors.force_rmse:.3f} eV/A, {errors.stress_rmse:.2f} GPa")
+
+
+@pytest.mark.parametrize("name", OF_7NET)
 def test_labels_are_within_domain_and_above_the_repulsion(name: str, labels: Labels) -> None:
     found = find_potential(name)
     assert found.active_set is not None
