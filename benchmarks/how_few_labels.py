@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 import csv
 import tempfile
+import tomllib
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import ase.io
@@ -34,13 +36,19 @@ from argyase.potentials.repulsion import propose, smallest_distances
 from argyase.stages import md, msd, structures
 
 SPECIES = ("Li", "P", "S", "Cl")
-SETTINGS = FitSettings(LossWeights(1.0, 0.01, 0.001, scale_by_force=4.0), max_iterations=25, threads=2)
+CAMPAIGN = Path(__file__).parents[1] / "campaigns" / "LiPSCl-7net-fit.toml"
 COLUMNS = ("choice", "seed", "labels", "energy_rmse", "force_rmse", "stress_rmse", "d_0", "d_50")
 
 
 def train(pool: Labels, chosen: list[int], level: int, seed: int) -> MTPFile:
-    """A potential from some frames of the pool, from a random start."""
-    return fit(untrained(level), SPECIES, pool.take(chosen), SETTINGS, seeds=(seed,)).best
+    """A potential from some frames of the pool, from a random start, weighed as the shipped ones."""
+    table = tomllib.loads(CAMPAIGN.read_text())["fit"]
+    patterns = [text.rpartition("=") for text in table["group_weights"]]
+    groups = {g: float(w) for pattern, _, w in patterns for g in set(pool.groups) if fnmatchcase(g, pattern)}
+    weights = (table[f"{of}_weight"] for of in ("energy", "force", "stress"))
+    loss = LossWeights(*weights, table["scale_by_force"], groups)
+    settings = FitSettings(loss, max_iterations=25, threads=2)
+    return fit(untrained(level), SPECIES, pool.take(chosen), settings, seeds=(seed,)).best
 
 
 def choose(pool: Labels, chosen: list[int], potential: MTPFile, count: int) -> list[int]:
