@@ -99,6 +99,7 @@ def test_a_melt_that_leaves_the_domain_keeps_its_last_frame(lake: Lake, cell: st
     assert grades[-1] > 10 or "temperature" in ended
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")  # it is meant to
 def test_frames_before_dynamics_go_wrong_are_learned_from(lake: Lake, cell: str) -> None:
     # The grade does not warn: it is 1 all the way.
     config = sample.Config(
