@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import tempfile
-import tomllib
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import ase.io
@@ -29,11 +27,12 @@ from argyase.dynamics.protocols import Segment
 from argyase.errors import ArgyaseError
 from argyase.potentials.active import ActiveSet, basis, maxvol
 from argyase.potentials.basis import untrained
-from argyase.potentials.fit import FitSettings, Labels, LossWeights, fit, predict
+from argyase.potentials.fit import Labels, fit, predict
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, write_mtp
 from argyase.potentials.repulsion import propose, smallest_distances
-from argyase.stages import md, msd, structures
+from argyase.stages import _config, md, msd, structures
+from argyase.stages import fit as stage
 
 SPECIES = ("Li", "P", "S", "Cl")
 CAMPAIGN = Path(__file__).parents[1] / "campaigns" / "LiPSCl-7net-fit.toml"
@@ -42,12 +41,8 @@ COLUMNS = ("choice", "seed", "labels", "energy_rmse", "force_rmse", "stress_rmse
 
 def train(pool: Labels, chosen: list[int], level: int, seed: int) -> MTPFile:
     """A potential from some frames of the pool, from a random start, weighed as the shipped ones."""
-    table = tomllib.loads(CAMPAIGN.read_text())["fit"]
-    patterns = [text.rpartition("=") for text in table["group_weights"]]
-    groups = {g: float(w) for pattern, _, w in patterns for g in set(pool.groups) if fnmatchcase(g, pattern)}
-    weights = (table[f"{of}_weight"] for of in ("energy", "force", "stress"))
-    loss = LossWeights(*weights, table["scale_by_force"], groups)
-    settings = FitSettings(loss, max_iterations=25, threads=2)
+    config = _config.from_mapping(stage.Config, _config.load(str(CAMPAIGN))["fit"], "fit")
+    settings = replace(stage.settings_of(config, pool), max_iterations=25, threads=2)
     return fit(untrained(level), SPECIES, pool.take(chosen), settings, seeds=(seed,)).best
 
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from argyase.potentials.fit import Labels
     from argyase.potentials.mtp import MTP
 
-ERROR_COLUMNS = ("energy_mae", "energy_rmse", "force_mae", "force_rmse", "stress_mae", "stress_rmse")
+ERROR_UNITS = {"energy": "meV_per_atom", "force": "eV_per_A", "stress": "GPa"}
+"""Units of the errors, as model cards spell them."""
+
+ERROR_COLUMNS = tuple(f"{quantity}_{kind}" for quantity in ERROR_UNITS for kind in ("mae", "rmse"))
 
 
 def error_arrays(calculator: MTP, sets: Mapping[str, Labels]) -> dict[str, Any]:

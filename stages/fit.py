@@ -23,7 +23,7 @@ from argyase.datalake.lake import Attempt, Lake
 from argyase.errors import ConfigError, PotentialFileError
 from argyase.schemas import FIT
 from argyase.stages._config import setting
-from argyase.stages._errors import ERROR_COLUMNS, error_arrays
+from argyase.stages._errors import ERROR_COLUMNS, ERROR_UNITS, error_arrays
 from argyase.stages._frames import frames_of
 from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main, stop_requested
 
@@ -73,7 +73,8 @@ class Config:
 _NOT_PHYSICS = ("labels", "start", "output", "threads", "name", "weight_key")  # the weights are in the digest
 
 
-def _settings(config: Config, labels: Labels) -> FitSettings:
+def settings_of(config: Config, labels: Labels) -> FitSettings:
+    """Settings of the fit, patterns of group weights resolved to the groups that there are."""
     from argyase.potentials.fit import FitSettings, LossWeights
 
     return FitSettings(
@@ -182,7 +183,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         else:
             training, held_out = labels, labels.take([])
         starts = _start(config, labels)
-        problem = Fit(starts[0], config.species, training, _settings(config, labels), held_out)
+        problem = Fit(starts[0], config.species, training, settings_of(config, labels), held_out)
         with lake.begin("fit", parameters, parents, FIT, collect_provenance(config)) as attempt:
             state = _train(problem, starts, config, attempt, report)
             dataset = _results(state, config, attempt.path, training, held_out)
@@ -320,7 +321,8 @@ def _card(name: str, config: Config, arrays: Mapping[str, Any], repulsion: str) 
         "",
         "# Root mean square errors, by group: [training, held-out trajectories]; NaN where there are no such frames.",
     ]
-    for column, unit in (("energy_rmse", "meV_per_atom"), ("force_rmse", "eV_per_A"), ("stress_rmse", "GPa")):
+    for quantity, unit in ERROR_UNITS.items():
+        column = f"{quantity}_rmse"
         lines.append(f"[errors.{column}_{unit}]")
         for g, group in enumerate(arrays["group"]):
             values = ", ".join(f"{v:.4g}" for v in arrays[column][:, g])

@@ -62,13 +62,11 @@ def read(path: str) -> Learning:
     """
     data = dict(_config.load(path))
     _config.check_tables(data, ("campaign", "learn", "structures", "sample", "select", "label", "fit"), path)
-    listed = data.get("structures", [])
-    if not isinstance(listed, list) or not listed:
-        raise ConfigError(f"{path}: give the structures as [[structures]] tables, one for each")
+    built = structures.from_tables(data, path)
     own = {"frames": ("to be sampled",)}
     return Learning(
         _config.from_mapping(Config, data.get("learn", {}), "learn"),
-        [_config.from_mapping(structures.Config, table, "structures") for table in listed],
+        built,
         _config.from_mapping(sample.Config, {**data.get("sample", {}), "structure": "each"}, "sample"),
         _config.from_mapping(selection.Config, {**data.get("select", {}), **own}, "select"),
         _config.from_mapping(label.Config, {**data.get("label", {}), **own}, "label"),
@@ -131,7 +129,7 @@ def samples(
             structure=cell,
             calculator=calculator,
             settings=settings,
-            seed=1000 * number + replica + (number == 0),
+            seed=1000 * number + replica + (number == 0),  # 0 is no seed
         )
         for temperature, strain in itertools.product(config.temperature_K, config.strain):
             found.append(replace(base, kind="md", temperature_K=temperature, strain=strain))

@@ -92,9 +92,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         largest = max(largest, grade)
         if grade > config.grade_break and not atoms.info.get("independent"):
             lost.add(trajectory)
-        if atoms.info.get("caught"):
+        caught = bool(atoms.info.get("caught"))
+        if caught:
             last[trajectory] = len(candidates)
-        new = grade > config.grade_select or bool(atoms.info.get("caught"))
+        new = caught or grade > config.grade_select
         if n in spread:
             regular.append(len(candidates))
         if new or n in spread:

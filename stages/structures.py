@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from ase import Atoms
 from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError, StructureError
 from argyase.schemas import STRUCTURE
+from argyase.stages import _config
 from argyase.stages._config import setting
 from argyase.stages._run import Report, collect_provenance, published, silent, stage_main
 
@@ -33,6 +34,20 @@ class Config:
     decoration: Literal["random", "quasirandom", "ewald"] = setting("random", help="how S and halide share 4a and 4d")
     phase: str = setting("", help="build this reference phase instead: Li, P, S, LiCl, Li2S, Li3PS4 (and supercell)")
     source: str = setting("", help="take this structure file (any format ASE reads) instead of building one")
+
+
+def from_tables(data: Mapping[str, Any], path: str) -> list[Config]:
+    """The [[structures]] of a campaign file.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or a key is wrong.
+    """
+    listed = data.get("structures", [])
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError(f"{path}: give the structures as [[structures]] tables, one for each")
+    return [_config.from_mapping(Config, table, "structures") for table in listed]
 
 
 def build(config: Config) -> tuple[Atoms, dict[str, Any]]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from ase import Atoms
 
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import Lake, RunRecord
 from argyase.dynamics.protocols import Ensemble, Segment
 from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError, StructureError
 from argyase.potentials.active import GRADE_BREAK
@@ -25,7 +26,9 @@ from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import BARRIER, ELASTICITY, ERRORS, RDF, SCAN
 from argyase.stages import _config, label, md, msd, sample, structures
 from argyase.stages._config import setting
+from argyase.stages._errors import ERROR_UNITS, error_arrays
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, frames_of, parse_settings
+from argyase.stages._observable import observable
 from argyase.stages._run import (
     Report,
     collect_provenance,
@@ -91,9 +94,7 @@ def read(path: str, potential: str = "") -> Validation:
     """
     data = dict(_config.load(path))
     _config.check_tables(data, ("campaign", "validate", "structures", "label"), path)
-    listed = data.get("structures", [])
-    if not isinstance(listed, list) or not listed:
-        raise ConfigError(f"{path}: give the structures as [[structures]] tables, one for each")
+    built = structures.from_tables(data, path)
     table = {**data.get("validate", {}), **({"potential": potential} if potential else {})}
     config = _config.from_mapping(Config, table, "validate")
     if unknown := sorted(set(config.checks) - set(CHECKS)):
@@ -102,7 +103,7 @@ def read(path: str, potential: str = "") -> Validation:
     own = {**data.get("label", {}), **teacher, "frames": ("to be sampled",)}
     return Validation(
         config,
-        [_config.from_mapping(structures.Config, entry, "structures") for entry in listed],
+        built,
         _config.from_mapping(label.Config, own, "label"),
     )
 
@@ -176,23 +177,24 @@ def elasticity(lake: Lake, structure: str, engine: Engine, fmax: float) -> str:
 
 def rdf(lake: Lake, run: str) -> str:
     """Radial distributions of all pairs in the frames of a run; its id."""
-    from argyase.physics.rdf import radial_distribution
+    settings: dict[str, Any] = {"r_max": 6.0, "bins": 120}
 
-    parameters = {**labels(lake.record(run)), "r_max": 6.0, "bins": 120}
-    if run_id := published(lake, "rdf", parameters, [run], RDF.version):
-        return run_id
-    frames = frames_of(lake, [run])[0]
-    symbols = frames[0].get_chemical_symbols()
-    # Of pairs of one species, the two that must be there may not be.
-    pairs = [
-        (a, b)
-        for a, b in itertools.combinations_with_replacement(sorted(set(symbols)), 2)
-        if a != b or symbols.count(a) > 1
-    ]
-    places, cells = np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames])
-    r, g = radial_distribution(places, cells, symbols, pairs, 6.0, 120)
-    dataset = RDF.dataset(rdf=g, pair=["-".join(p) for p in pairs], r=r)
-    return lake.publish("rdf", parameters, dataset, [run], RDF, provenance=collect_provenance(parameters))
+    def compute(record: RunRecord) -> xr.Dataset:
+        from argyase.physics.rdf import radial_distribution
+
+        frames = frames_of(lake, [record.id])[0]
+        symbols = frames[0].get_chemical_symbols()
+        # Of pairs of one species, the two that must be there may not be.
+        pairs = [
+            (a, b)
+            for a, b in itertools.combinations_with_replacement(sorted(set(symbols)), 2)
+            if a != b or symbols.count(a) > 1
+        ]
+        places, cells = np.array([f.positions for f in frames]), np.array([f.cell.array for f in frames])
+        r, g = radial_distribution(places, cells, symbols, pairs, **settings)
+        return RDF.dataset(rdf=g, pair=["-".join(p) for p in pairs], r=r)
+
+    return observable("rdf", RDF, lake, run, settings, compute, settings)[0]
 
 
 def barrier(lake: Lake, structure: str, engine: Engine, route: str, number: int, fmax: float) -> str:
@@ -224,7 +226,6 @@ def errors(lake: Lake, labelled: str, potential: str) -> str:
     from argyase.calculators import calculator, identity
     from argyase.potentials.fit import Labels
     from argyase.potentials.mtp import MTP
-    from argyase.stages._errors import error_arrays
 
     parameters = {"calculator": identity("mtp", potential=potential)}
     if run_id := published(lake, "errors", parameters, [labelled], ERRORS.version):
@@ -417,7 +418,7 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
 def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
     data = lake.open_run(found.errors).isel(set=0)
     lines = ["", f"# Run {found.errors}: trajectories of the potential itself, none of them learned from."]
-    for column, unit in _UNITS:
+    for column, unit in ERROR_UNITS.items():
         lines += [f"[validation.{column}_{unit}]", "# [RMSE, MAE, frames]; components of forces and stresses"]
         for group in data["group"].values.tolist():
             one = data.sel(group=group)
@@ -459,9 +460,6 @@ def _tables_of_dynamics(found: Findings, lake: Lake) -> list[str]:
         (of,) = msd.run(msd.Config(run_id), lake)
         lines.append(f'{who} = "{with_error(lake.record(of).scalars, "diffusivity", 1e6)}"')
     return lines
-
-
-_UNITS = (("energy", "meV_per_atom"), ("force", "eV_per_A"), ("stress", "GPa"))
 
 
 def _value(lake: Lake, run_id: str, key: str) -> str:

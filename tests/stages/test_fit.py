@@ -21,7 +21,7 @@ from argyase.potentials.fit import Labels, predict
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.stages import md
-from argyase.stages.fit import Config, _settings, run
+from argyase.stages.fit import Config, run, settings_of
 
 STUDY = str(find_potential("LiPSCl-study").path)
 LABELS = Path(__file__).parents[2] / "campaigns" / "labels" / "LiPSCl-study-7net0.extxyz.gz"
@@ -193,4 +193,4 @@ def test_weights_of_groups_by_patterns() -> None:
     frames = Labels([Atoms("H")] * n, np.zeros(n), [np.zeros((1, 3))] * n, [None] * n, groups, groups, np.ones(n))
     config = Config(labels=(), group_weights=("P *=0.1", "* melt=0.3"))
     # The last that fits; without one, 1 (which is said nowhere).
-    assert _settings(config, frames).weights.groups == {"P md": 0.1, "P melt": 0.3, "Li6PS5Cl melt": 0.3}
+    assert settings_of(config, frames).weights.groups == {"P md": 0.1, "P melt": 0.3, "Li6PS5Cl melt": 0.3}
