@@ -1,6 +1,6 @@
 """Name, dimensions and units of every dataset that argyase writes: declared once, here.
 
-Dimensions use the field's words and nothing else: frame, atom, ion, lag, r, xyz, cell_vector, bound.
+Dimensions use the field's words and nothing else: frame, atom, ion, lag, window, r, xyz, cell_vector, bound.
 """
 
 from __future__ import annotations
@@ -130,22 +130,28 @@ INGEST = Schema(
 
 MSD = Schema(
     "msd",
-    1,
+    2,
     {
         "msd": Variable(("lag",), "angstrom2", "mean squared displacement, all time origins"),
         "msd_stderr": Variable(("lag",), "angstrom2", "standard error of the mean squared displacement"),
         "msd_xyz": Variable(("lag", "xyz"), "angstrom2", "mean squared displacement along one axis"),
         **_estimate("diffusivity", "cm2 s-1", "tracer diffusion coefficient"),
+        "running_diffusivity": Variable(("window",), "cm2 s-1", "slope / 6 of the MSD over lags window / 2 ... window"),
+        "running_diffusivity_stderr": Variable(("window",), "cm2 s-1", "standard error of the running diffusivity"),
         "fit_start": Variable((), "ps", "first lag of the fit"),
         "fit_stop": Variable((), "ps", "last lag of the fit"),
         "ions": Variable((), "1", "number of diffusing ions", "int64"),
     },
-    {"lag": Variable(("lag",), "ps", "lag time"), **_XYZ},
+    {
+        "lag": Variable(("lag",), "ps", "lag time"),
+        "window": Variable(("window",), "ps", "last lag of a window"),
+        **_XYZ,
+    },
 )
 
 CONDUCTIVITY = Schema(
     "conductivity",
-    1,
+    2,
     {
         **_estimate("conductivity", "mS cm-1", "Nernst-Einstein conductivity"),
         **_estimate("diffusivity", "cm2 s-1", "tracer diffusion coefficient"),

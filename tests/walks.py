@@ -23,10 +23,9 @@ def rattling(rng: np.random.Generator, frames: int, ions: int, d: float = 0.1) -
     return brownian(rng, frames, ions, d) + rattle
 
 
-def caged(rng: np.random.Generator, frames: int, ions: int, d: float = 0.1) -> Paths:
-    """Ions tied by a spring to a centre that itself diffuses with D = d: subdiffusive for about 10 frames."""
+def caged(rng: np.random.Generator, frames: int, ions: int, d: float = 0.1, pull: float = 0.1) -> Paths:
+    """Ions tied by a spring to a centre that itself diffuses with D = d: subdiffusive for about 1 / pull frames."""
     centre = brownian(rng, frames, ions, d)
-    pull = 0.1
     # Started in the stationary state of the relative coordinate, u' = (1 - pull) u - centre step + noise.
     u = np.empty_like(centre)
     kick = 0.6
@@ -41,6 +40,16 @@ def caged(rng: np.random.Generator, frames: int, ions: int, d: float = 0.1) -> P
 def concerted(rng: np.random.Generator, frames: int, ions: int, d: float = 0.1) -> Paths:
     """Groups of 8 ions that move as one; D = d. Regression errors, and errors over ions, are far too small here."""
     return np.repeat(brownian(rng, frames, ions // 8, d), 8, axis=1)
+
+
+def trapped(rng: np.random.Generator, frames: int, ions: int) -> Paths:
+    """Ions tied by a spring to a centre at rest: within 30 frames they are where they will be for ever; D = 0."""
+    pull, kick = 0.03, 0.6
+    u = np.empty((frames, ions, 3))
+    u[0] = rng.normal(0.0, kick / np.sqrt(1 - (1 - pull) ** 2), (ions, 3))
+    for t in range(1, frames):
+        u[t] = (1 - pull) * u[t - 1] + rng.normal(0.0, kick, (ions, 3))
+    return u
 
 
 WALKS: dict[str, Callable[..., Paths]] = {

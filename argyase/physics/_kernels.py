@@ -12,18 +12,24 @@ jit: Any = numba.njit(cache=True, nogil=True)
 
 @jit
 def squared_displacements(paths: Any, lag: int) -> Any:
-    """Mean over ions of |r(t + lag) - r(t)|^2 for each origin t; paths (frame, ion, 3) -> (frame - lag,)."""
+    """|r(t + lag) - r(t)|^2 averaged over ions for each origin t, and over origins for each ion.
+
+    paths (frame, ion, 3) -> (frame - lag,), (ion,).
+    """
     frames, ions, _ = paths.shape
-    out = np.empty(frames - lag)
+    over_ions = np.empty(frames - lag)
+    over_origins = np.zeros(ions)
     for t in range(frames - lag):
         total = 0.0
         for i in range(ions):
             dx = paths[t + lag, i, 0] - paths[t, i, 0]
             dy = paths[t + lag, i, 1] - paths[t, i, 1]
             dz = paths[t + lag, i, 2] - paths[t, i, 2]
-            total += dx * dx + dy * dy + dz * dz
-        out[t] = total / ions
-    return out
+            square = dx * dx + dy * dy + dz * dz
+            total += square
+            over_origins[i] += square
+        over_ions[t] = total / ions
+    return over_ions, over_origins / (frames - lag)
 
 
 @jit

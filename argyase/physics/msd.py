@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft, stats
 
 from argyase.errors import StatisticsError, TrajectoryError
-from argyase.physics.statistics import Estimate, mean_of_series, undetermined
+from argyase.physics.statistics import Estimate, blocks, mean_of_series, undetermined
 from argyase.schemas import MSD
 from argyase.units import A2_PER_PS_TO_CM2_PER_S
 
@@ -76,28 +77,132 @@ class Diffusion:
     stop: float
 
 
-WINDOWS = (40, 20, 10)
-"""The fit ends at the run's length divided by one of these: the first at which the motion is diffusive."""
-
 _LAGS = 12
+"""Lags of a window through which the straight line is laid."""
+
+_SHORTEST = 8
+"""Frames: the last lag of the shortest window is at least this."""
 
 _FEWEST = 100
 
 
+class _Displacements:
+    """Squared displacements of all ions over single lags, and averages of linear combinations of them.
+
+    Two marginals of the table (origin, ion) are kept for each lag. The variance of an average comes from either:
+
+    - over origins, from overlapping batch means of the series averaged over ions: nothing is assumed of ions, but the
+      run must be many times as long as the lag;
+    - over ions, s^2 / N from their averages over origins, times the factor by which ions that move together make this
+      too small: measured, at lags at which both are known, and not below 1. It serves up to half the run.
+
+    The one with more degrees of freedom is taken.
+    """
+
+    def __init__(self, paths: NDArray[np.float64]) -> None:
+        self._paths = paths
+        self.frames, self.ions = paths.shape[:2]
+        self._known: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._together = (math.nan, 0.0)
+
+    def _at(self, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        from argyase.physics._kernels import squared_displacements
+
+        if lag not in self._known:
+            self._known[lag] = squared_displacements(self._paths, lag)
+        return self._known[lag]
+
+    def _over_origins(self, weights: Mapping[int, float]) -> Estimate:
+        longest = max(weights)
+        series = np.zeros(self.frames - longest)
+        for lag, w in weights.items():
+            series += w * self._at(lag)[0][: len(series)]
+        return mean_of_series(series, longest)
+
+    def _over_ions(self, weights: Mapping[int, float]) -> Estimate:
+        """Without the factor."""
+        return blocks(sum(w * self._at(lag)[1] for lag, w in weights.items()))  # type: ignore[arg-type]
+
+    def calibrate(self, statistics: Sequence[Mapping[int, float]]) -> None:
+        """Measure the factor on these, as far as the run is long enough."""
+        ratios, dofs = [], []
+        for weights in statistics:
+            if self._origins_serve(weights) and self.ions > 1 and (alone := self._over_ions(weights)).stderr > 0:
+                series = self._over_origins(weights)
+                ratios.append((series.stderr / alone.stderr) ** 2)
+                dofs.append(series.dof)
+        if ratios:
+            self._together = max(1.0, float(np.average(ratios, weights=dofs))), max(dofs)
+
+    def _origins_serve(self, weights: Mapping[int, float]) -> bool:
+        return self.frames >= 8 * max(weights)
+
+    def average(self, weights: Mapping[int, float]) -> Estimate:
+        """Of sum_l w_l |r(t + l) - r(t)|^2 over ions and origins."""
+        found = []
+        factor, dof = self._together
+        if self._origins_serve(weights):
+            found.append(self._over_origins(weights))
+        if self.ions > factor:
+            alone = self._over_ions(weights)
+            # As many independent ions as the factor leaves; and the factor itself is uncertain.
+            dof = 1.0 / (1.0 / dof + 1.0 / max(1.0, self.ions / factor - 1.0))
+            found.append(Estimate(alone.value, alone.stderr * math.sqrt(factor), dof))
+        if not found:
+            value = sum(w * float(self._at(lag)[1].mean()) for lag, w in weights.items())
+            return Estimate(value, math.inf, 1.0)
+        return max(found, key=lambda e: e.dof)
+
+
+def _line(first: int, last: int, scale: float) -> dict[int, float]:
+    """Weights whose sum over the MSD at lags first ... last is `scale` times the slope of its straight line."""
+    lags = np.unique(np.linspace(first, last, _LAGS).round().astype(int))
+    centred = lags - lags.mean()
+    return {int(lag): scale * float(w) for lag, w in zip(lags, centred / (centred**2).sum(), strict=True)}
+
+
+def _minus(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
+    return {lag: a.get(lag, 0.0) - b.get(lag, 0.0) for lag in sorted({*a, *b})}
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Lags end/2 ... end, frames: weights of the MSD in its slope / 2d, and what comes out, A^2/ps."""
+
+    end: int
+    line: dict[int, float]
+    slope: Estimate
+
+
+def _windows(moved: _Displacements, time_step: float, dimensions: int) -> list[_Window]:
+    """The windows from the shortest to the one that ends at half the run, or the longest that has an error."""
+    ends = []
+    end = moved.frames // 2
+    while end >= _SHORTEST:
+        ends.insert(0, end)
+        end //= 2
+    lines = [_line(end // 2, end, 1.0 / (2 * dimensions * time_step)) for end in ends]
+    moved.calibrate(lines)
+    windows = [_Window(end, line, moved.average(line)) for end, line in zip(ends, lines, strict=True)]
+    return [w for w in windows if np.isfinite(w.slope.stderr)]
+
+
 def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 3) -> Diffusion:
-    r"""Tracer D from the slope of the MSD, with an interval that accounts for correlated data.
+    r"""Tracer D from the slope of the MSD where the motion is diffusive, with an interval, or a bound where it is not.
 
     .. math:: D = \frac{1}{2d} \frac{\mathrm{d}}{\mathrm{d}t} \langle |r(t+t_0) - r(t_0)|^2 \rangle
 
-    The slope over the lags t2/2 ... t2 (straight line with free intercept, which takes up rattling) is linear in the
-    squared displacements, so it is the time average of one series y(t0), the slope seen from the origin t0 averaged
-    over ions. That series is correlated over about t2; its error comes from overlapping batch means. No independence of
-    ions is assumed: y is already averaged over them, concerted motion included.
+    The slope is looked at over windows of lags t/2 ... t, for t = half the run, a quarter, an eighth ... (straight line
+    with free intercept, which takes up rattling). It falls with the lag as long as ions still jump back into the cage
+    they came from, and settles where they forget it. It counts as settled from the first window after which no later
+    one is below it (one-sided, 5 %), and the next one gives D, because a fall may hide in noise; one more must come
+    after that. What the slope still falls from there to the next may be lost: it is added to the standard error in
+    quadrature. Where the slope has not settled, the run is too short; the slope of the MSD of reversible motion only
+    falls, so that the last window bounds D from above.
 
-    Motion that is not yet diffusive (jumps back into the cage) shows as a slope that falls with the lag: the fall is
-    the slope over t2/4 ... t2/2 minus that over t2/2 ... t2. t2 is the shortest of the run's length / 40, / 20, / 10 at
-    which it is not above zero (one-sided, 20 %), and the last in any case. A fall that is left is what the slope may
-    still lose: it is added to the standard error in quadrature, so that an interval is wide where the run is too short.
+    The error accounts for data that overlap in time and for ions that move together (see `_Displacements`); it is
+    calibrated on walks in the tests. Slopes over t/2 ... t weigh lags nearly as generalised least squares would, whose
+    weight is all on the shortest lags of the diffusive regime.
 
     Parameters
     ----------
@@ -111,41 +216,55 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     Raises
     ------
     StatisticsError
-        If the run has fewer than 100 frames, or the interval of D includes zero; the message gives what was found and
-        what would help, `upper` the upper end of the interval of the late slope (A^2/ps), which bounds D.
+        If the run has fewer than 100 frames, if the slope of the MSD has not settled, or if the interval
+        of D includes zero; the message gives what was found and what would help, `upper` the upper bound of D from
+        the last slope (95 %, A^2/ps).
 
     References
     ----------
     Jang et al., J. Mater. Chem. A 13, 16547 (2025), eq. 1. Why regression errors are wrong: X. He, Y. Zhu, A. Epstein,
-    Y. Mo, npj Comput. Mater. 4, 18 (2018); S. W. Coles et al., kinisi.
+    Y. Mo, npj Comput. Mater. 4, 18 (2018); A. R. McCluskey, S. W. Coles, B. J. Morgan, J. Chem. Theory Comput. 21, 79
+    (2025) (generalised least squares). Why the slope falls: the velocity autocorrelation of overdamped reversible
+    motion is minus a sum of decaying exponentials; of back-jumps, R. Kutner, Phys. Lett. A 81, 239 (1981).
     """
-    frames = len(paths)
+    return _diffusivity(_Displacements(paths), time_step, dimensions)
+
+
+def _diffusivity(moved: _Displacements, time_step: float, dimensions: int = 3) -> Diffusion:
+    frames = moved.frames
     length = frames * time_step
     if frames < _FEWEST:
         raise StatisticsError(
             f"{frames} frames ({length:g} ps): at least {_FEWEST} are needed for a diffusion coefficient with an "
             "error bar; run longer, or store frames more often"
         )
-    for part in WINDOWS:
-        last = max(8, frames // part)
-        early, late = (last // 4, last // 2), (last // 2, last)
-        found = _slope(paths, time_step, dimensions, late)
-        fall = _slope(paths, time_step, dimensions, early, minus=late)
-        if fall.value <= float(stats.t.ppf(0.8, fall.dof)) * fall.stderr:
-            break
-    estimate = _widened(found, max(0.0, fall.value))
-    if estimate.interval[0] <= 0.0:
-        upper = found.interval[1]
-        still = ""
-        if fall.value > found.stderr:
-            by = fall.value / (found.value + fall.value)
-            still = f" (up to a lag of {last * time_step:g} ps the slope of the MSD still falls, by {by:.0%})"
+    windows = _windows(moved, time_step, dimensions)
+    ends, lines, slopes = [w.end for w in windows], [w.line for w in windows], [w.slope for w in windows]
+
+    def still_falls(early: int, late: int) -> bool:
+        fall = moved.average(_minus(lines[early], lines[late]))
+        return fall.value > float(stats.t.ppf(0.95, fall.dof)) * fall.stderr
+
+    last = len(lines) - 1
+    settled = next((n for n in range(last - 1) if not any(still_falls(n, m) for m in range(n + 1, last + 1))), None)
+    # 99.5 % for a bound of 95 %: it is asked for where the last slope turned out low, by chance or not.
+    upper = slopes[last].value + float(stats.t.ppf(0.995, slopes[last].dof)) * slopes[last].stderr
+    bound = f"D is at most {upper * A2_PER_PS_TO_CM2_PER_S:.2g} cm2/s (95 %). Run longer, hotter, or in a larger cell"
+    if settled is None:
+        seen = ", ".join(
+            f"{slope.value * A2_PER_PS_TO_CM2_PER_S:.2g} at {end * time_step:g} ps"
+            for end, slope in list(zip(ends, slopes, strict=True))[-3:]
+        )
         raise StatisticsError(
-            f"no diffusion beyond the error bar in {length:g} ps{still}: D is at most "
-            f"{upper * A2_PER_PS_TO_CM2_PER_S:.2g} cm2/s (95 %). Run longer, hotter, or in a larger cell",
+            f"not yet diffusive in {length:g} ps: the slope of the MSD has not settled ({seen}, cm2/s); {bound}",
             upper,
         )
-    return Diffusion(estimate, late[0] * time_step, last * time_step)
+    chosen = settled + 1
+    fall = moved.average(_minus(lines[chosen], lines[chosen + 1]))
+    estimate = _widened(slopes[chosen], max(0.0, fall.value))
+    if estimate.interval[0] <= 0.0:
+        raise StatisticsError(f"no diffusion beyond the error bar in {length:g} ps: {bound}", upper)
+    return Diffusion(estimate, ends[chosen] // 2 * time_step, ends[chosen] * time_step)
 
 
 def _widened(estimate: Estimate, systematic: float) -> Estimate:
@@ -154,31 +273,6 @@ def _widened(estimate: Estimate, systematic: float) -> Estimate:
     if stderr == 0.0:
         return estimate
     return Estimate(estimate.value, stderr, estimate.dof * (stderr / max(estimate.stderr, 1e-300)) ** 4)
-
-
-def _slope(
-    paths: NDArray[np.float64],
-    time_step: float,
-    dimensions: int,
-    window: tuple[int, int],
-    minus: tuple[int, int] | None = None,
-) -> Estimate:
-    """Slope / 2d over the lags (frames) of `window`, or its difference to the slope over the lags `minus`."""
-    from argyase.physics._kernels import squared_displacements
-
-    weights: dict[int, float] = {}
-    for sign, part in ((1.0, window), (-1.0, minus)):
-        if part is not None:
-            lags = np.unique(np.linspace(*part, _LAGS).round().astype(int))
-            centred = lags - lags.mean()
-            for lag, w in zip(lags, centred / (centred**2).sum(), strict=True):
-                weights[int(lag)] = weights.get(int(lag), 0.0) + sign * float(w)
-    longest = max(weights)
-    origins = len(paths) - longest
-    series = np.zeros(origins)
-    for lag, w in weights.items():
-        series += w * squared_displacements(paths, lag)[:origins]
-    return mean_of_series(series / (2 * dimensions * time_step), longest)
 
 
 def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
@@ -196,7 +290,7 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
     Dataset
         Schema ``msd``. Where the run does not determine D (`StatisticsError` of `diffusivity`), it is NaN, its interval
         goes from zero to the upper bound, and the attribute ``not_determined`` says why. The
-        standard error of the MSD is given up to 1/11 of the run, NaN beyond.
+        standard error of the MSD is given up to half the run, NaN beyond.
 
     Raises
     ------
@@ -207,31 +301,33 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
         raise TrajectoryError(f"paths of shape {paths.shape}: expected (frame, ion, 3) with at least one ion")
     if not np.isfinite(paths).all():
         raise TrajectoryError("paths: some coordinates are not finite")
-    from argyase.physics._kernels import squared_displacements
-
     attrs, units = {}, A2_PER_PS_TO_CM2_PER_S
+    moved = _Displacements(paths)
     try:
-        found = diffusivity(paths, time_step)
+        found = _diffusivity(moved, time_step)
         start, stop = found.start, found.stop
         d = found.estimate.scaled(units).variables("diffusivity", floor=0.0)
     except StatisticsError as error:
         attrs["not_determined"] = str(error)
         start = stop = np.nan
         d = undetermined("diffusivity", error.upper * units)
+    windows = _windows(moved, time_step, 3)
     axes = mean_squared_displacement(paths)
     frames = len(paths)
     lags = np.arange(frames)
-    limit = max(1, frames // 11)
-    sampled = np.unique(np.geomspace(1, limit, 40).round().astype(int))
-    errors = [mean_of_series(squared_displacements(paths, int(lag)), int(lag)).stderr for lag in sampled]
+    sampled = np.unique(np.geomspace(1, max(1, frames // 2), 40).round().astype(int))
+    errors = [moved.average({int(lag): 1.0}).stderr for lag in sampled]
     stderr = np.interp(lags, [0, *sampled], [0.0, *errors], right=np.nan)
     return MSD.dataset(
         attrs=attrs,
         lag=lags * time_step,
         xyz=["x", "y", "z"],
         msd=axes.sum(axis=1),
-        msd_stderr=stderr,
+        msd_stderr=np.where(np.isfinite(stderr), stderr, np.nan),
         msd_xyz=axes,
+        window=[w.end * time_step for w in windows],
+        running_diffusivity=[w.slope.value * units for w in windows],
+        running_diffusivity_stderr=[w.slope.stderr * units for w in windows],
         **d,
         fit_start=start,
         fit_stop=stop,

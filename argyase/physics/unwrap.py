@@ -84,7 +84,8 @@ def check_unwrapped(positions: NDArray[np.float64], cells: NDArray[np.float64]) 
     """
     inverse = np.linalg.inv(cells)
     for t in range(1, len(positions)):
-        jump = np.abs((positions[t] - positions[t - 1]) @ inverse[t])
+        # In fractional coordinates, each in its own cell: an ion far out moves with a cell that breathes.
+        jump = np.abs(positions[t] @ inverse[t] - positions[t - 1] @ inverse[t - 1])
         if jump.size and jump.max() >= 0.5:
             atom = int(jump.max(axis=1).argmax())
             raise TrajectoryError(

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kinisi_example import XDATCAR, direct_msd
 from strategies import seeds
-from walks import WALKS, brownian, caged
+from walks import WALKS, brownian, caged, trapped
 
 from argyase.errors import StatisticsError, TrajectoryError
+from argyase.physics._kernels import squared_displacements
 from argyase.physics.msd import diffusivity, mean_squared_displacement, msd
 from argyase.physics.statistics import mean_of_series
 
@@ -62,34 +63,93 @@ def test_mean_of_white_noise() -> None:
     assert abs(found.value - 3.0) < 4 * found.stderr
 
 
+RUNS = 200
+
+
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", sorted(WALKS))
-def test_the_interval_of_d_covers_the_truth(name: str) -> None:
-    """95 % intervals of 60 independent runs: a binomial of 60 x 0.95 falls below 52 once in 130 times."""
-    covered, half, values = 0, [], []
-    for seed in range(60):
-        found = diffusivity(WALKS[name](np.random.default_rng(seed), 600, 32), 1.0).estimate
+def test_what_is_said_of_d_holds(name: str) -> None:
+    """Of 200 independent runs, 92 to 98 % of the intervals, or of the bounds where D is not determined, hold the truth.
+
+    Two standard deviations of the binomial of 200 x 0.95 are 3 %.
+    """
+    holds, determined, half = 0, [], []
+    for seed in range(RUNS):
+        try:
+            found = diffusivity(WALKS[name](np.random.default_rng(seed), 600, 32), 1.0).estimate
+        except StatisticsError as error:
+            holds += error.upper >= 0.1
+            continue
         low, high = found.interval
-        covered += low <= 0.1 <= high
+        holds += low <= 0.1 <= high
         half.append((high - low) / 2)
-        values.append(found.value)
-    assert covered >= 52
-    # An interval that covers because it is wide is of no use: at most three times the spread that is there.
-    if name in ("brownian", "concerted"):
-        assert np.mean(half) < 3 * np.std(values)
+        determined.append(found.value)
+    assert 0.92 <= holds / RUNS <= 0.98
+    # The motion is diffusive: in nine of ten runs a value comes out. Falls are tested at 5 %, several times.
+    assert len(determined) >= 0.9 * RUNS
+    # An interval that covers because it is wide is of no use. 1.96 standard deviations of the values would be ideal.
+    assert np.mean(half) < 3 * np.std(determined)
+
+
+@pytest.mark.statistical
+def test_motion_that_levels_off_has_a_bound_and_no_value() -> None:
+    values, bounds = 0, []
+    for seed in range(100):
+        try:
+            diffusivity(trapped(np.random.default_rng(seed), 600, 64), 1.0)
+            values += 1
+        except StatisticsError as error:
+            bounds.append(error.upper)
+    assert values <= 2
+    # The last slope scatters about zero; what the ions do within their cage, 0.18 A^2/ps, is far above its bound.
+    assert 0.0 < np.median(bounds) < 0.02
+
+
+def test_an_msd_that_still_falls_off_is_not_diffusion() -> None:
+    """Ions that forget their cage after 100 of 600 frames."""
+    paths = caged(np.random.default_rng(1), 600, 192, d=0.02, pull=0.01)
+    with pytest.raises(
+        StatisticsError, match=r"not yet diffusive in 600 ps: the slope of the MSD has not settled"
+    ) as caught:
+        diffusivity(paths, 1.0)
+    assert 0.02 < caught.value.upper < 0.1
+    dataset = msd(paths, 1.0)
+    assert np.isnan(dataset.diffusivity)
+    running = dataset.running_diffusivity
+    assert dataset.window[-1] == 300.0
+    assert (np.diff(running) < 0).all()
+
+
+@given(seeds, st.integers(1, 50))
+def test_marginals_of_squared_displacements(seed: int, lag: int) -> None:
+    paths = brownian(np.random.default_rng(seed), 60, 7)
+    squares = ((paths[lag:] - paths[:-lag]) ** 2).sum(axis=2)
+    over_ions, over_origins = squared_displacements(paths, lag)
+    np.testing.assert_allclose(over_ions, squares.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(over_origins, squares.mean(axis=0), rtol=1e-12)
+
+
+@pytest.mark.statistical
+def test_a_single_ion() -> None:
+    """No spread over ions: lags up to an eighth of the run serve. 40 x 0.95 falls below 34 once in 70 times."""
+    found = [msd(brownian(np.random.default_rng(seed), 4000, 1), 1.0) for seed in range(40)]
+    assert found[0].window[-1] == 4000 / 8
+    assert sum(bool(f.diffusivity_low < 1e-5 < f.diffusivity_high) for f in found) >= 34
 
 
 @given(seeds)
 def test_units_and_scaling(seed: int) -> None:
     """D scales as length^2 / time, and does not depend on where the motion starts."""
     paths = brownian(np.random.default_rng(seed), 300, 8)
-    base = diffusivity(paths, 1.0)
-    other = diffusivity(3.0 * paths + 50.0, 0.5)
-    assert other.estimate.value == pytest.approx(18 * base.estimate.value, rel=1e-9)
-    assert other.estimate.stderr == pytest.approx(18 * base.estimate.stderr, rel=1e-9)
-    assert other.stop == pytest.approx(0.5 * base.stop)
-    dataset = msd(paths, 1.0)
-    assert float(dataset.diffusivity) == pytest.approx(1e-4 * base.estimate.value)  # 1 A^2/ps = 1e-4 cm^2/s
+    scaled = 3.0 * paths + 50.0
+    base, other = msd(paths, 1.0), msd(scaled, 0.5)
+    names = ["", "_stderr", "_low", "_high"]
+    before, after = ([float(d[f"diffusivity{name}"]) for name in names] for d in (base, other))
+    np.testing.assert_allclose(after, 18 * np.array(before), rtol=1e-9)  # NaN where it is not determined, in both
+    assert other.fit_stop == pytest.approx(0.5 * base.fit_stop, nan_ok=True)
+    if np.isfinite(base.diffusivity):
+        found = diffusivity(paths, 1.0)
+        assert before[0] == pytest.approx(1e-4 * found.estimate.value)  # 1 A^2/ps = 1e-4 cm^2/s
 
 
 def test_one_dimension() -> None:

@@ -141,7 +141,10 @@ const char* instruction_set() {
 #if defined(__x86_64__)
   const bool any = !std::getenv("ARGYASE_MTP_ISA") || forced("generic");
   __builtin_cpu_init();
-  if ((any || forced("avx512")) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+  // AMD's family 25 (Zen 4) executes vectors of 512 bits as two halves, and lists padded to eight neighbours
+  // are longer than those padded to four: measured, 0.68 us/atom against 0.57 with AVX2.
+  const bool wide = (any && !__builtin_cpu_is("amdfam19h")) || forced("avx512");
+  if (wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     return "avx512";
   if ((any || forced("avx512") || forced("avx2")) && __builtin_cpu_supports("avx2") &&
