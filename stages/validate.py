@@ -396,6 +396,8 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
             for structure, *both in found.elasticity:
                 values = ", ".join(_value(lake, run_id, key) for run_id in both)
                 lines.append(f'"{_name(lake, structure)}" = [{values}]')
+                lines += _reasons(both)
+    lines += _reasons(found.dynamics)
     if found.dynamics and not any(i.startswith(_FAILED) for i in found.dynamics):
         lines += _tables_of_dynamics(found, lake)
     if found.barriers:
@@ -404,6 +406,7 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
         for n, (route, *both) in enumerate(found.barriers):
             values = ", ".join(_value(lake, run_id, key) for key in ("forward", "backward") for run_id in both)
             lines.append(f'"{n + 1}: {route}" = [{values}]')
+            lines += _reasons(both)
     if found.stability:
         lines += [
             "",
@@ -451,19 +454,36 @@ def _tables_of_dynamics(found: Findings, lake: Lake) -> list[str]:
     both = [lake.open_run(rdf(lake, i)) for i in found.dynamics]
     for pair in both[0]["pair"].values.tolist():
         curves = [data["rdf"].sel(pair=pair) for data in both]
-        if all(g.any() for g in curves):  # within r_max
+        # At the end of the range it is no peak yet.
+        if all(g.any() and g.idxmax("r") < g["r"][-1] - 0.2 for g in curves):
             places, heights = [float(g.idxmax("r")) for g in curves], [float(g.max()) for g in curves]
             lines.append(f"{pair} = [{places[0]:.2f}, {places[1]:.2f}, {heights[0]:.3g}, {heights[1]:.3g}]")
+    moved = [msd.run(msd.Config(run_id), lake)[0] for run_id in found.dynamics]
     lines += ["", "# Tracer diffusivity of Li in the same, 1e-6 cm2/s, with 95 % intervals."]
     lines += ["[validation.diffusivity]"]
-    for who, run_id in zip(("potential", "teacher"), found.dynamics, strict=True):
-        (of,) = msd.run(msd.Config(run_id), lake)
+    for who, of in zip(("potential", "teacher"), moved, strict=True):
         lines.append(f'{who} = "{with_error(lake.record(of).scalars, "diffusivity", 1e6)}"')
+    lines += [
+        "",
+        "# Slope of the MSD / 6 over lags t/2 ... t, 1e-6 cm2/s: t, then [potential, its error, teacher, its error].",
+    ]
+    lines += ["[validation.running_diffusivity]"]
+    own, other = (lake.open_run(of) for of in moved)
+    for t in own["window"].values:
+        pair = [d.sel(window=t, method="nearest") for d in (own, other)]
+        values = [float(d[f"running_diffusivity{what}"]) * 1e6 for d in pair for what in ("", "_stderr")]
+        lines.append(f'"{t:.3g} ps" = [{", ".join(f"{v:.3g}" for v in values)}]')
     return lines
 
 
 def _value(lake: Lake, run_id: str, key: str) -> str:
     return "nan" if run_id.startswith(_FAILED) else f"{float(lake.record(run_id).scalars[key]):.4g}"
+
+
+def _reasons(both: Sequence[str]) -> list[str]:
+    """Comments that say why the potential's or the teacher's piece failed."""
+    named = zip(("potential", "teacher"), both, strict=False)
+    return [f"# {who}: {' '.join(run_id.split())}" for who, run_id in named if run_id.startswith(_FAILED)]
 
 
 def _name(lake: Lake, structure: str) -> str:
