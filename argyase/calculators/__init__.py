@@ -15,7 +15,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from argyase.errors import CalculatorError, ConfigError
 
-ENGINES = ("mtp", "lammps", "sevennet", "chgnet", "vasp")
+ENGINES = ("mtp", "lammps", "sevennet", "chgnet", "gpaw", "vasp")
 """Names that `calculator` knows; ``module:factory`` names anything else."""
 
 WEIGHTS = (
@@ -42,8 +42,9 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
         One of `ENGINES`, or ``module:factory``, a callable that returns an ASE calculator.
     settings
         Of the engine: ``potential`` (and ``species``) of mtp, ``lines`` and ``species`` of lammps, ``checkpoint`` (and
-        ``modal``) of sevennet, ``model`` of chgnet, ``threads`` of all these but lammps; ``preset`` and tags of INCAR
-        of vasp (see `argyase.calculators.vasp.VaspInFolders`); the arguments of the factory.
+        ``modal``) of sevennet, ``model`` of chgnet, ``threads`` of all these but lammps; those of
+        `argyase.calculators.gpaw.GpawInPresets`; ``preset`` and tags of INCAR of vasp (see
+        `argyase.calculators.vasp.VaspInFolders`); the arguments of the factory.
 
     Raises
     ------

@@ -139,7 +139,7 @@ def test_chgnet_is_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("name", "settings", "error", "said"),
     [
-        ("vsap", {}, ConfigError, "known are mtp, lammps, sevennet, chgnet, vasp, and module:factory"),
+        ("vsap", {}, ConfigError, "known are mtp, lammps, sevennet, chgnet, gpaw, vasp, and module:factory"),
         ("no.such.module:X", {}, CalculatorError, "cannot import no.such.module"),
         ("ase.calculators.emt:ETM", {}, ConfigError, "has no 'ETM'"),
         ("mtp", {"potental": "x"}, ConfigError, "calculator mtp: settings {'potental': 'x'}"),
@@ -154,7 +154,24 @@ def test_wrong_names(name: str, settings: dict[str, Any], error: type[Exception]
 @pytest.mark.parametrize("name", [e for e in ENGINES if e not in ("mtp", "lammps", "vasp")])
 def test_what_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a machine without it, whether or not this one has it.
-    for module in {"sevennet": ("sevenn", "sevenn.util"), "chgnet": ("chgnet", "chgnet.model")}[name]:
+    parts = {"sevennet": ("sevenn", "sevenn.util"), "chgnet": ("chgnet", "chgnet.model"), "gpaw": ("gpaw",)}
+    for module in parts[name]:
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(CalculatorError, match=rf"pip install 'argyase\[{name}\]'"):
         calculator(name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"preset": "labels"}, "known are relax, aimd, label, site_energy"),
+        ({"preset": "site_energy"}, "needs the charge of the cell"),
+        ({"kpts": [2, 2]}, "three whole numbers above 0"),
+        ({"ecut": -1.0}, "ecut = -1.0 eV: must be positive"),
+        ({"stress": "no"}, "allowed are analytic, none, differences"),
+        ({"stress": "analytic"}, "the analytic stress of optB88-vdW is wrong"),
+    ],
+)
+def test_wrong_settings_of_gpaw(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        calculator("gpaw", **settings)
