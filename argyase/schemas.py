@@ -190,6 +190,60 @@ HOPS = Schema(
     {"time": Variable(("frame",), "ps", "time since the start of production")},
 )
 
+JUMPS = Schema(
+    "jumps",
+    1,
+    {
+        "jumps": Variable(("jump",), "1", "jumps of each class, all ions", "int64"),
+        **_estimate("rate", "ns-1", "jumps per ion and time", ("jump",)),
+        **_estimate("barrier", "eV", "effective barrier kT ln(attempt frequency of T5 / rate)", ("jump",)),
+        **_estimate("occupancy", "1", "fraction of the ions on each kind of site", ("site",)),
+        **_estimate("residence_time", "ps", "mean time on one site", ("site",)),
+        **_estimate("attempt_frequency", "THz", "attempt frequency on each kind of site", ("site",)),
+        **_estimate("cage_residence_time", "ps", "mean time in one cage"),
+        "residence_histogram": Variable(("site", "residence"), "1", "stays on a site, from arrival to departure"),
+        "cage_residence_histogram": Variable(("residence",), "1", "stays in a cage, from arrival to departure"),
+        "site_jumps": Variable(("site", "site_to"), "1", "moves between kinds of sites, all ions", "int64"),
+        "cage_jumps": Variable(("environment", "environment_to"), "1", "jumps between kinds of cages", "int64"),
+        "environment_time": Variable(("environment",), "ns", "time that ions spent in cages of this kind"),
+        "environment_cages": Variable(("environment",), "1", "cages of this kind", "int64"),
+        **_estimate("escape_rate", "ns-1", "inter-cage jumps out of this kind per ion in it", ("environment",)),
+        "cage_anion": Variable(("cage",), "1", "chemical symbol on the 4d site of the cage", "str"),
+        "cage_halides_4a": Variable(("cage",), "1", "halides on the four 4a sites around the cage", "int64"),
+        "cage_ions": Variable(("cage",), "1", "mean number of ions in the cage"),
+        "lines": Variable((), "1", "pairs of cages (images apart) with a jump between them", "int64"),
+        "network_dimensions": Variable((), "1", "directions in which the network of jumps goes on for ever", "int64"),
+        "network_rate": Variable(
+            ("dimension",), "ns-1", "jumps over the weakest line of the strongest that wrap in so many directions"
+        ),
+        "network_wraps": Variable(("xyz",), "1", "whether the network wraps along this cell vector", "bool"),
+        "network_fraction": Variable((), "1", "fraction of the cages in the largest part of the network"),
+        **_estimate("jump_diffusivity_sites", "cm2 s-1", "diffusion coefficient of uncorrelated jumps between sites"),
+        **_estimate("jump_diffusivity_cages", "cm2 s-1", "diffusion coefficient of uncorrelated jumps between cages"),
+        **_estimate("correlation_factor_sites", "1", "tracer D over that of uncorrelated jumps between sites"),
+        **_estimate("correlation_factor_cages", "1", "tracer D over that of uncorrelated jumps between cages"),
+        **_estimate("concerted_fraction", "1", "fraction of inter-cage jumps with a partner"),
+        **_estimate("concerted_expected", "1", "fraction with a partner if ions were independent"),
+        "lost_fraction": Variable((), "1", "fraction of frames and ions without a tetrahedron around the ion"),
+        "anions_turned": Variable((), "1", "anions that changed sites as PS4 turned", "int64"),
+        "depth": Variable((), "1", "smallest barycentric coordinate of an ion that has arrived"),
+        "window": Variable((), "ps", "time between concerted jumps"),
+        "ions": Variable((), "1", "number of diffusing ions", "int64"),
+        "duration": Variable((), "ps", "length of the trajectory"),
+    },
+    {
+        "jump": Variable(("jump",), "1", "class of jumps", "str"),
+        "site": Variable(("site",), "1", "kind of tetrahedron", "str"),
+        "site_to": Variable(("site_to",), "1", "kind of tetrahedron of arrival", "str"),
+        "environment": Variable(("environment",), "1", "anion on 4d (X: halide), halides on the four 4a", "str"),
+        "environment_to": Variable(("environment_to",), "1", "that of the cage of arrival", "str"),
+        "cage": Variable(("cage",), "1", "number of the cage", "int64"),
+        "dimension": Variable(("dimension",), "1", "number of directions", "int64"),
+        "residence": Variable(("residence",), "ps", "shortest time of the bin"),
+        **_XYZ,
+    },
+)
+
 _ERRORS = {
     f"{prefix}{quantity}_{kind}": Variable(dims, units, f"{words} of the {quantity} ({what})")
     for prefix, dims in (("", ("set", "group")), ("iteration_", ("iteration", "set")))
@@ -336,6 +390,7 @@ SCHEMAS: dict[str, Schema] = {
         CONDUCTIVITY,
         VANHOVE,
         HOPS,
+        JUMPS,
         SAMPLE,
         SELECT,
         LABEL,

@@ -24,6 +24,9 @@ EV_PER_A3_TO_GPA: float = _c.e / (1e-10) ** 3 / 1e9
 
 BAR_TO_GPA: float = 1e-4
 
+AMU_A2_PER_PS2_TO_EV: float = _c.atomic_mass * (1e-10 / 1e-12) ** 2 / _c.e
+"""1 amu (A/ps)^2 in eV (1.036e-4)."""
+
 E2_PER_A_PS_EV_TO_MS_PER_CM: float = _c.e / (1e-10 * 1e-12) * 10
 """e^2/(A ps eV) in mS/cm: e^2/eV is e in coulomb per volt, divided by A ps; 1 S/m is 10 mS/cm.
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "conductivity": ("conductivity", "Nernst-Einstein conductivity of a trajectory"),
     "vanhove": ("vanhove", "self part of the van Hove function of a trajectory"),
     "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
+    "jumps": ("jumps", "site-resolved jumps: doublets, inside and between cages; residence, rates, network"),
     "figures": ("figures", "draw figures from what the lake holds"),
     "learn": ("learn", "active learning: sample, select, label and fit until nothing is new"),
     "sample": ("sample", "frames to learn from: dynamics, melts, rattled and squeezed crystals"),

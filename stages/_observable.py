@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from argyase.datalake.lake import Lake, RunRecord
-from argyase.errors import TrajectoryError
+from argyase.errors import ConfigError, TrajectoryError
 from argyase.physics.unwrap import diffusing_paths
 from argyase.schemas import Schema
-from argyase.stages._run import collect_provenance, labels, published
+from argyase.stages._run import Report, collect_provenance, labels, published
 
 
 def observable(
@@ -42,3 +42,28 @@ def paths_of(lake: Lake, record: RunRecord, ion: str) -> tuple[NDArray[np.float6
         raise TrajectoryError(f"run {record.id}: {trajectory.n_frames} frames; at least 2 are needed")
     paths = diffusing_paths(trajectory.positions(), trajectory.cell(), trajectory.coords["species"], ion)
     return paths, trajectory.time_step_ps
+
+
+def chunks_of(
+    lake: Lake, record: RunRecord, report: Report
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The trajectory of a run in pieces: positions of all atoms, (frame, atom, 3) in A, and cells, (frame, 3, 3)."""
+    trajectory = lake.trajectory(record.id)
+    for part, positions, cells in trajectory.chunks():
+        yield positions, cells
+        report(part.stop, trajectory.n_frames)
+
+
+def temperature_of(record: RunRecord, given: float | None) -> float:
+    """Temperature of a run, K: as given, else the mean of the dynamics, else the target.
+
+    Raises
+    ------
+    ConfigError
+        If nothing tells.
+    """
+    known = record.scalars.get("mean_temperature", record.parameters.get("temperature_K"))
+    found = given if given is not None else known
+    if found is None:
+        raise ConfigError(f"run {record.id} has no temperature: give it with --temperature-K")
+    return float(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.progress import TaskID
@@ -21,8 +23,8 @@ from rich.table import Table
 
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
-from argyase.errors import ConfigError
-from argyase.stages import _config, conductivity, figures, hops, md, msd, structures, vanhove
+from argyase.errors import ArgyaseError, ConfigError
+from argyase.stages import _config, conductivity, figures, hops, jumps, md, msd, structures, vanhove
 from argyase.stages._config import setting
 from argyase.stages._run import bars, console, guarded, out, with_error
 
@@ -56,6 +58,11 @@ class Analysis:
 
     ion: str = setting("Li", help="the diffusing species")
     hop_threshold: float = setting(3.0, help="displacement that counts as a hop", unit="A")
+    observables: tuple[str, ...] = setting((), help="what else to compute of each run")
+
+
+FURTHER: dict[str, ModuleType] = {"jumps": jumps}
+"""Stages that [analysis] observables can name."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,11 @@ def read_campaign(path: str) -> Campaign:
     )
     campaign.structures()
     campaign.dynamics("unknown")
+    for name in campaign.analysis.observables:
+        if name not in FURTHER:
+            near = difflib.get_close_matches(name, FURTHER, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(FURTHER)}"
+            raise ConfigError(f"{path}: analysis.observables: {name!r} is unknown; {hint}")
     return campaign
 
 
@@ -168,6 +180,11 @@ def _analyse(settings: Analysis, lake: Lake, job: Job) -> dict[str, str]:
     ids["hops"] = hops.run(hops.Config(**common, threshold=settings.hop_threshold), lake)[0]
     ids["msd"] = msd.run(msd.Config(**common), lake)[0]
     ids["conductivity"] = conductivity.run(conductivity.Config(**common), lake)[0]
+    for name in settings.observables:
+        try:
+            ids[name] = FURTHER[name].run(FURTHER[name].Config(**common), lake)[0]
+        except ArgyaseError as error:  # of this run it cannot be told: too short, melted
+            console.print(f"{job.label}: no {name}: {error}", style="yellow", markup=False)
     return ids
 
 
@@ -209,7 +226,8 @@ def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequenc
         f"dynamics    {len(work)} runs with {engines}: {len(work) - len(todo)} in the lake, "
         f"{len(todo)} to do ({sum(steps) * 1e-3:.0f} ps)"
     )
-    console.print("analysis    MSD, conductivity, van Hove, hops of each run; figures")
+    analysis = ", ".join(["MSD", "conductivity", "van Hove", "hops", *campaign.analysis.observables])
+    console.print(f"analysis    {analysis} of each run; figures")
 
 
 def _run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
@@ -322,7 +340,7 @@ def _print_table(
     for (job, ids), first in zip(results, compared, strict=True):
         parameters = lake.record(ids["md"]).parameters
         transport = lake.record(ids["conductivity"]).scalars
-        jumps = lake.record(ids["hops"]).scalars
+        beyond = lake.record(ids["hops"]).scalars
         table.add_row(
             *first.values(),
             str(parameters["formula"]),
@@ -331,7 +349,7 @@ def _print_table(
             f"{lake.record(ids['md']).scalars['mean_temperature']:.0f}",
             with_error(transport, "diffusivity", scale=1e6),
             with_error(transport, "conductivity"),
-            with_error(jumps, "crossing_rate"),
+            with_error(beyond, "crossing_rate"),
             ids["md"][:8] + (" !" if lake.record(ids["md"]).scalars.get("left_domain") else ""),
         )
     out.print(table)

@@ -9,11 +9,10 @@ import numpy as np
 import xarray as xr
 
 from argyase.datalake.lake import Lake, RunRecord
-from argyase.errors import ConfigError
 from argyase.schemas import CONDUCTIVITY
 from argyase.stages import msd
 from argyase.stages._config import setting
-from argyase.stages._observable import observable
+from argyase.stages._observable import observable, temperature_of
 from argyase.stages._run import Report, out, silent, stage_main, with_error
 
 
@@ -35,18 +34,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
         source = msd.run(msd.Config(run=record.id, ion=config.ion), lake)[0]
         volume = float(np.abs(np.linalg.det(lake.trajectory(record.id).cell())).mean())
-        return conductivity(lake.open_run(source), volume, _temperature(config, record), config.charge)
+        return conductivity(lake.open_run(source), volume, temperature_of(record, config.temperature_K), config.charge)
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("conductivity", CONDUCTIVITY, lake, config.run, settings, compute, config)
-
-
-def _temperature(config: Config, record: RunRecord) -> float:
-    known = record.scalars.get("mean_temperature", record.parameters.get("temperature_K"))
-    found = config.temperature_K if config.temperature_K is not None else known
-    if found is None:
-        raise ConfigError(f"run {record.id} has no temperature: give it with --temperature-K")
-    return float(found)
 
 
 def show(lake: Lake, ids: Sequence[str]) -> None:
