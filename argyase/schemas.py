@@ -160,6 +160,32 @@ CONDUCTIVITY = Schema(
     },
 )
 
+COLLECTIVE = Schema(
+    "collective",
+    1,
+    {
+        **_estimate("conductivity", "mS cm-1", "conductivity of the charge current (Einstein-Helfand)"),
+        **_estimate("conductivity_tracer", "mS cm-1", "Nernst-Einstein conductivity over the same lags"),
+        **_estimate("haven_ratio", "1", "Haven ratio D / D_sigma"),
+        **_estimate("diffusivity_charge", "cm2 s-1", "diffusion coefficient of the charge D_sigma"),
+        **_estimate("onsager", "mS cm-1", "Onsager coefficient of unit charges", ("species_a", "species_b")),
+        **_estimate("onsager_self", "mS cm-1", "self part of that of the ion"),
+        **_estimate("onsager_distinct", "mS cm-1", "distinct part of that of the ion"),
+        "charge": Variable(("species_a",), "1", "formal charge, e"),
+        "charge_msd": Variable(("lag",), "angstrom2", "mean squared displacement of the ions' sum, over their number"),
+        "fit_start": Variable((), "ps", "first lag of the fit"),
+        "fit_stop": Variable((), "ps", "last lag of the fit"),
+        "temperature": Variable((), "K", "mean temperature"),
+        "volume": Variable((), "angstrom3", "mean volume of the cell"),
+        "ions": Variable((), "1", "number of diffusing ions", "int64"),
+    },
+    {
+        "species_a": Variable(("species_a",), "1", "chemical symbol", "str"),
+        "species_b": Variable(("species_b",), "1", "chemical symbol", "str"),
+        "lag": Variable(("lag",), "ps", "lag time"),
+    },
+)
+
 VANHOVE = Schema(
     "vanhove",
     1,
@@ -388,6 +414,7 @@ SCHEMAS: dict[str, Schema] = {
         INGEST,
         MSD,
         CONDUCTIVITY,
+        COLLECTIVE,
         VANHOVE,
         HOPS,
         JUMPS,

@@ -13,6 +13,7 @@ COMMANDS = {
     "ingest": ("ingest", "bring an existing trajectory into the lake"),
     "msd": ("msd", "mean squared displacement and tracer diffusivity of a trajectory"),
     "conductivity": ("conductivity", "Nernst-Einstein conductivity of a trajectory"),
+    "collective": ("collective", "conductivity of the charge current, Haven ratio, Onsager coefficients"),
     "vanhove": ("vanhove", "self part of the van Hove function of a trajectory"),
     "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
     "jumps": ("jumps", "site-resolved jumps: doublets, inside and between cages; residence, rates, network"),

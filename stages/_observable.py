@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import ConfigError, TrajectoryError
+from argyase.physics.collective import Sums
 from argyase.physics.unwrap import diffusing_paths
 from argyase.schemas import Schema
 from argyase.stages._run import Report, collect_provenance, labels, published
+
+_FRAMES = 1000
+_BLOCK = 2_000_000  # frames times ions of a block: 48 MB
 
 
 def observable(
@@ -52,6 +56,21 @@ def chunks_of(
     for part, positions, cells in trajectory.chunks():
         yield positions, cells
         report(part.stop, trajectory.n_frames)
+
+
+def path_blocks(lake: Lake, record: RunRecord, ion: str, sums: Sums) -> Iterator[NDArray[np.float64]]:
+    """Paths of the diffusing ions as `paths_of` gives them, some ions at a time, (frame, ions of the block, 3)."""
+    trajectory = lake.trajectory(record.id)
+    mobile = np.flatnonzero(trajectory.coords["species"] == ion)
+    drift = sums.drift(ion)[:, None]
+    map_to_mean = np.linalg.inv(trajectory.cell()) @ sums.cell
+    size = max(1, _BLOCK // max(1, trajectory.n_frames))
+    for first in range(0, len(mobile), size):
+        paths = np.empty((trajectory.n_frames, len(mobile[first : first + size]), 3))
+        for frames in range(0, trajectory.n_frames, _FRAMES):
+            part = slice(frames, frames + _FRAMES)
+            paths[part] = trajectory.positions(part, mobile[first : first + size]) @ map_to_mean[part] - drift[part]
+        yield paths
 
 
 def temperature_of(record: RunRecord, given: float | None) -> float:
