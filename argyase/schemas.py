@@ -186,6 +186,55 @@ COLLECTIVE = Schema(
     },
 )
 
+ARRHENIUS = Schema(
+    "arrhenius",
+    1,
+    {
+        **_estimate("conductivity", "mS cm-1", "conductivity, averaged over seeds", ("temperature",)),
+        **_estimate("activation_energy", "eV", "activation energy of sigma T"),
+        **_estimate("conductivity_at", "mS cm-1", "conductivity by the line at the temperature `at`"),
+        "log_prefactor": Variable((), "1", "ln of A / (mS cm-1 K)"),
+        "log_prefactor_stderr": Variable((), "1", "its standard error"),
+        "at": Variable((), "K", "temperature that the line is read at"),
+        "chi_squared": Variable((), "1", "sum of squared deviations from the line, in standard errors"),
+        "fitted": Variable(("temperature",), "1", "whether the point is in the fit", "bool"),
+        "extrapolated": Variable((), "1", "whether `at` is outside of the fitted temperatures", "bool"),
+    },
+    {"temperature": Variable(("temperature",), "K", "mean temperature")},
+)
+
+SERIES = Schema(
+    "series",
+    1,
+    {
+        **_estimate("conductivity", "mS cm-1", "conductivity, averaged over seeds", ("size",)),
+        "deviation": Variable(("size",), "1", "difference to the largest cell, in its standard errors"),
+    },
+    {"size": Variable(("size",), "1", "atoms of the cell", "int64")},
+)
+
+
+def _correlation(name: str, units: str, what: str) -> Schema:
+    return Schema(
+        name,
+        1,
+        {
+            "x": Variable(("run",), "1", "configurational entropy dS / R of the run, from its 4a and 4d sites"),
+            "value": Variable(("run",), units, what),
+            "value_stderr": Variable(("run",), units, f"standard error of the {what}"),
+            **_estimate("slope", units, "slope of the weighted line"),
+            "intercept": Variable((), units, "intercept of the weighted line"),
+            **_estimate("rank_correlation", "1", "Spearman's rank correlation"),
+            "chi_squared": Variable((), "1", "sum of squared deviations from the line, in standard errors"),
+            "left_out": Variable((), "1", "runs that are not determined", "int64"),
+        },
+        {},
+    )
+
+
+CORRELATION = _correlation("correlation", "mS cm-1", "conductivity")
+HOP_CORRELATION = _correlation("hop_correlation", "ns-1", "jumps per ion and time")
+
 VANHOVE = Schema(
     "vanhove",
     1,
@@ -415,6 +464,10 @@ SCHEMAS: dict[str, Schema] = {
         MSD,
         CONDUCTIVITY,
         COLLECTIVE,
+        ARRHENIUS,
+        SERIES,
+        CORRELATION,
+        HOP_CORRELATION,
         VANHOVE,
         HOPS,
         JUMPS,

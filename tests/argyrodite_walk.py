@@ -5,9 +5,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from argyase.structures.argyrodite import argyrodite
-from argyase.structures.tetrahedra import KINDS, Topology
+from argyase.structures.tetrahedra import KINDS, Topology, topology
 
 A = 10.0
+STEP = 0.1  # ps
 Site = tuple[int, tuple[int, int, int]]  # number of a tetrahedron, image of the supercell
 
 
@@ -59,3 +60,40 @@ def trajectory(
     cells = atoms.cell.array @ strain
     species = np.array(["Li"] * lithium.shape[1] + atoms.get_chemical_symbols())
     return positions @ strain, cells, species
+
+
+def cage_walk(
+    rng: np.random.Generator,
+    supercell: tuple[int, int, int],
+    ions: int,
+    frames: int,
+    rate: float,
+    back: float = 0.0,
+    seats: int = 12,
+) -> tuple[NDArray[np.float64], int]:
+    """Ions that jump between cages at a rate (1/ps), straight back with an extra probability, to random T5 sites.
+
+    Their paths, and the number of jumps. With one seat, it is the same T5 in each cage.
+    """
+    ideal = topology(supercell)
+    middle = ideal.anion_sites[ideal.letters == "4d"]
+    # The twelve T5 of one cage; all cages are alike.
+    own = np.flatnonzero((ideal.cage == 0) & (ideal.kind == KINDS.index("T5")))
+    relative = ideal.centres()[own] - middle[0] - ideal.cage_image[own] * np.asarray(supercell)
+    grid = np.array(list(np.ndindex(3, 3, 3))) - 1
+    steps = grid[np.abs(grid).sum(axis=1) == 2] / 2
+    place = middle[rng.integers(0, len(middle), ions)].astype(float)
+    last = np.zeros((ions, 3))
+    seat = rng.integers(0, seats, ions)
+    path, made = np.empty((frames, ions, 3)), 0
+    for t in range(frames):
+        for i in np.flatnonzero(rng.random(ions) < rate * STEP * (t > 0)):
+            made += 1
+            step = steps[rng.integers(12)]
+            if last[i].any() and rng.random() < back:
+                step = -last[i]
+            place[i] += step
+            last[i] = step
+            seat[i] = rng.integers(seats)
+        path[t] = place + relative[seat]
+    return path * A, made

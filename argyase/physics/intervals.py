@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -50,9 +52,15 @@ class Interval:
             return Interval(math.nan, math.nan, low, high)
         return Interval(1 / self.value, self.stderr / self.value**2, low, high)
 
-    def variables(self, name: str) -> dict[str, float]:
+    def variables(self, name: str) -> dict[str, Any]:
         """The four variables of a schema."""
         return {name: self.value, f"{name}_stderr": self.stderr, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def columns(name: str, rows: Sequence[Interval]) -> dict[str, Any]:
+    """The four variables of a schema, of several intervals."""
+    every = [row.variables(name) for row in rows]
+    return {key: [row[key] for row in every] for key in every[0]}
 
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan, math.nan)

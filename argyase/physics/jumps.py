@@ -16,6 +16,7 @@ from argyase.physics.intervals import (
     BLOCKS,
     UNKNOWN,
     Interval,
+    columns,
     event_rate,
     in_blocks,
     quotient,
@@ -267,10 +268,6 @@ def _dataset(
     at = np.bincount(environment, weights=walk.sums["cage_time"], minlength=kinds) * time_step * 1e-3
     away = [_rate_from(events, environment == k, walk, time_step) for k in range(kinds)]
 
-    def column(name: str, values: list[Interval]) -> dict[str, list[float]]:
-        rows = [v.variables(name) for v in values]
-        return {key: [row[key] for row in rows] for key in rows[0]}
-
     return JUMPS.dataset(
         attrs={"supercell": ideal.supercell},
         jump=CLASSES,
@@ -283,11 +280,11 @@ def _dataset(
         xyz=["x", "y", "z"],
         residence=2.0 ** (np.arange(_BINS) / 2) * time_step,
         jumps=classes.sum(axis=0),
-        **column("rate", rates),
-        **column("barrier", barriers),
-        **column("occupancy", occupancy),
-        **column("residence_time", residence),
-        **column("attempt_frequency", frequency),
+        **columns("rate", rates),
+        **columns("barrier", barriers),
+        **columns("occupancy", occupancy),
+        **columns("residence_time", residence),
+        **columns("attempt_frequency", frequency),
         **cage_residence.variables("cage_residence_time"),
         residence_histogram=walk.sums["stay"],
         cage_residence_histogram=walk.sums["cage_stay"],
@@ -295,7 +292,7 @@ def _dataset(
         cage_jumps=cage_jumps,
         environment_time=at,
         environment_cages=np.bincount(environment, minlength=kinds),
-        **column("escape_rate", away),
+        **columns("escape_rate", away),
         cage_anion=halide,
         cage_halides_4a=around,
         cage_ions=walk.sums["cage_time"] / walk.frames,

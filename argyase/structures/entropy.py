@@ -70,10 +70,27 @@ def configurational_entropy_of(atoms: Atoms) -> float:
     """
     if "site" not in atoms.arrays:
         raise StructureError("the atoms have no array 'site': build them with argyrodite()")
+    return entropy_of_sites(np.array(atoms.get_chemical_symbols()), atoms.arrays["site"])
+
+
+def entropy_of_sites(species: NDArray[np.str_], site: NDArray[np.str_]) -> float:
+    """dS_conf / R per formula unit from the species on 4a and 4d.
+
+    Parameters
+    ----------
+    species
+        Symbols, shape (atom,).
+    site
+        Wyckoff site of each atom, shape (atom,).
+
+    Examples
+    --------
+    >>> round(entropy_of_sites(np.array(["S", "Cl", "Cl", "Cl"]), np.array(["4d", "4d", "4a", "4a"])), 3)  # ln 2
+    0.693
+    """
     total = 0.0
-    symbols = np.array(atoms.get_chemical_symbols())
     for letter in ("4a", "4d"):
-        here = symbols[atoms.arrays["site"] == letter]
+        here = species[site == letter]
         _, counts = np.unique(here, return_counts=True)
         total += float(entr(counts / max(1, len(here))).sum())
     return total

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from argyrodite_walk import A, Site, centres, neighbours, of_kind, trajectory
+from argyrodite_walk import STEP, A, Site, cage_walk, centres, neighbours, of_kind, trajectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kinisi_example import XDATCAR
@@ -19,8 +19,6 @@ from argyase.physics.jumps import CLASSES, site_jumps
 from argyase.physics.msd import diffusivity
 from argyase.physics.unwrap import unwrap
 from argyase.structures.tetrahedra import KINDS, Topology, find_framework, topology
-
-STEP = 0.1  # ps
 
 
 def random_walks(
@@ -146,40 +144,6 @@ def test_rattling_across_a_face_is_no_jump() -> None:
         assert int(found.site_jumps.sum()) == jumps
 
 
-def cage_walk(
-    rng: np.random.Generator, supercell: tuple[int, int, int], ions: int, frames: int, rate: float, back: float = 0.0
-) -> tuple[np.ndarray, int]:
-    """Ions that jump between cages at a rate (1/ps), straight back with an extra probability, to random T5 sites.
-
-    Their paths, and the number of jumps.
-    """
-    ideal = topology(supercell)
-    shape = np.asarray(supercell)
-    t5 = np.array(of_kind(ideal, "T5"))
-    own = t5[np.argsort(ideal.cage[t5], kind="stable")].reshape(-1, 12)  # the twelve of each cage
-    middle = ideal.anion_sites[ideal.letters == "4d"]
-    relative = np.array([ideal.centres()[row] - middle[c] - ideal.cage_image[row] * shape for c, row in enumerate(own)])
-    grid = np.array(list(np.ndindex(3, 3, 3))) - 1
-    steps = grid[np.abs(grid).sum(axis=1) == 2] / 2
-    place = middle[rng.integers(0, len(middle), ions)].astype(float)
-    last = np.zeros((ions, 3))
-    seat = rng.integers(0, 12, ions)
-    lookup = {tuple(np.round(m % shape, 3) % shape): c for c, m in enumerate(middle)}
-    path, made = np.empty((frames, ions, 3)), 0
-    for t in range(frames):
-        for i in np.flatnonzero(rng.random(ions) < rate * STEP * (t > 0)):
-            made += 1
-            step = steps[rng.integers(12)]
-            if last[i].any() and rng.random() < back:
-                step = -last[i]
-            place[i] += step
-            last[i] = step
-            seat[i] = rng.integers(12)
-        cage = [lookup[tuple(np.round(p % shape, 3) % shape)] for p in place]
-        path[t] = place + relative[cage, seat]
-    return path * A, made
-
-
 @pytest.mark.statistical
 @pytest.mark.parametrize("back", [0.0, 0.5])
 def test_known_rate_and_correlation_factor(back: float) -> None:
@@ -188,7 +152,7 @@ def test_known_rate_and_correlation_factor(back: float) -> None:
     The mean cosine of successive steps is -p, and each depends on the one before it only: Mehrer, eq. 7.22.
     """
     rng = np.random.default_rng(5)
-    rate, ions = 0.02, 64
+    rate, ions = 0.1, 64
     lithium, made = cage_walk(rng, (1, 1, 1), ions, 4000, rate, back)
     positions, cells, species = trajectory((1, 1, 1), lithium, rng)
     tracer = Interval.of(diffusivity(lithium, STEP).estimate.scaled(1e-4))

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from argyrodite_walk import STEP, cage_walk, trajectory
 from kinisi_example import XDATCAR
 
 from argyase.datalake.lake import Lake
 from argyase.errors import ConfigError
+from argyase.schemas import INGEST
 from argyase.stages import _cli
 from argyase.stages.campaign import FURTHER, read_campaign
+from argyase.structures.entropy import configurational_entropy
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +56,58 @@ def test_a_campaign_names_them(tmp_path: Path) -> None:
     file.write_text('[analysis]\nobservables = ["jump"]\n')
     with pytest.raises(ConfigError, match=r"observables: 'jump' is unknown; did you mean 'jumps'"):
         read_campaign(str(file))
+
+
+def walking(lake: Lake, temperature: float, inversion: float, seed: int, cells: int = 2) -> str:
+    """A run in which Li jumps between cages at a rate of Arrhenius (0.2 eV), which rises with the entropy."""
+    rng = np.random.default_rng(seed)
+    rate = 15.0 * np.exp(-0.2 / (8.617e-5 * temperature)) * (1 + float(configurational_entropy(0.0, inversion)))
+    lithium, _ = cage_walk(rng, (cells, 2, 2), 24, 250, rate, seats=1)
+    positions, boxes, species = trajectory((cells, 2, 2), lithium, rng, inversion=inversion, breathe=1e-3)
+    known = {"temperature_K": temperature, "inversion": inversion, "x": 0.0, "supercell": (cells, 2, 2)}
+    with lake.begin("md", {**known, "seed": seed, "formula": "Li6PS5Cl"}, schema=INGEST) as attempt:
+        n = len(species)
+        labels = {"species": species, "atom_id": np.arange(n), "site": [""] * n, "cage": [-1] * n}
+        writer = attempt.trajectory_writer(n_atoms=n, n_frames=250, coords=labels, time_step_ps=STEP)
+        for place, cell in zip(positions, boxes, strict=True):
+            writer.append(place, cell)
+        writer.finish()
+        volume = np.abs(np.linalg.det(boxes))
+        return attempt.publish(INGEST.dataset(time=writer.times(), volume=volume))
+
+
+def test_trends_of_many_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = Lake(tmp_path / "lake")
+    for temperature in (400.0, 600.0, 900.0):
+        for seed in (1, 2):
+            walking(lake, temperature, 0.5, seed)
+    for seed in (1, 2):
+        walking(lake, 600.0, 0.0, seed)
+        walking(lake, 600.0, 0.25, seed)
+    walking(lake, 600.0, 0.5, 1, cells=3)
+    where = ["--lake", str(lake.path)]
+    assert _cli.main(["trends", "--over", "temperature", *where]) == 0
+    (record,) = lake.search("arrhenius")
+    line = lake.open_run(record.id)
+    assert line.temperature.values.tolist() == [400.0, 600.0, 900.0]
+    # D is that of the rate; ln(sigma T) has its slope. Four standard errors.
+    assert abs(float(line.activation_energy) - 0.2) < 4 * float(line.activation_energy_stderr)
+    assert float(line.activation_energy_stderr) < 0.1
+    assert len(record.inputs) == 6
+    assert "Ea = " in capsys.readouterr().out
+    assert _cli.main(["trends", "--over", "size", *where]) == 0
+    series = lake.open_run(lake.search("series", inversion=0.5, temperature_K=600.0)[0].id)
+    assert series.size.values.tolist() == [8 * 28 + 24, 12 * 28 + 24]
+    assert _cli.main(["trends", "--over", "entropy", "--of", "jumps", *where]) == 0
+    found = lake.search("hop_correlation", temperature_K=600.0)
+    (record,) = [r for r in found if r.parameters["supercell"] == [2, 2, 2]]
+    data = lake.open_run(record.id)
+    # Entropies of the sites: none, ln terms of a quarter, 2 ln 2; each by its two seeds.
+    quarter = -2 * (0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    np.testing.assert_allclose(np.sort(data.x), np.sort([0, 0, quarter, quarter, 2 * np.log(2), 2 * np.log(2)]))
+    assert float(data.slope_low) > 0
+    assert data.slope.attrs["units"] == "ns-1"
+    before = len(lake.search())
+    assert _cli.main(["trends", "--over", "entropy", "--of", "jumps", *where]) == 0
+    assert len(lake.search()) == before
+    assert _cli.main(["trends", "--over", "size", "--of", "jumps", *where]) == 2
