@@ -319,6 +319,38 @@ JUMPS = Schema(
     },
 )
 
+_GRID = ("grid_a", "grid_b", "grid_c")
+DENSITY = Schema(
+    "density",
+    1,
+    {
+        "density": Variable(_GRID, "angstrom-3", "probability density of the ions", "float32"),
+        "free_energy": Variable(_GRID, "eV", "free energy -kT ln(density / largest density)", "float32"),
+        "mean_density": Variable((), "angstrom-3", "mean density"),
+        **_estimate("percolation_level", "1", "highest level that percolates, in mean densities", ("dimension",)),
+        **_estimate("barrier", "eV", "free energy of the highest level that percolates", ("dimension",)),
+        "axis_level": Variable(("xyz",), "1", "highest level that wraps along this cell vector, in mean densities"),
+        "volume_fraction": Variable(("multiple",), "1", "fraction of the volume inside of the isosurface"),
+        "ion_fraction": Variable(("multiple",), "1", "fraction of the ions inside of the isosurface"),
+        "parts": Variable(("multiple",), "1", "separate parts of the isosurface in the cell", "int64"),
+        "directions": Variable(("multiple",), "1", "directions in which the isosurface goes on for ever", "int64"),
+        "cell": Variable(("cell_vector", "xyz"), "angstrom", "cell vectors of the grid, one a row"),
+        "framework": Variable(("atom", "xyz"), "1", "mean fractional position of the other atoms"),
+        "temperature": Variable((), "K", "temperature"),
+        "smoothing": Variable((), "angstrom", "standard deviation of the smoothing"),
+        "ions": Variable((), "1", "number of diffusing ions", "int64"),
+    },
+    {
+        "grid_a": Variable(("grid_a",), "1", "fractional coordinate along the first cell vector, centre of the voxel"),
+        "grid_b": Variable(("grid_b",), "1", "fractional coordinate along the second cell vector"),
+        "grid_c": Variable(("grid_c",), "1", "fractional coordinate along the third cell vector"),
+        "dimension": Variable(("dimension",), "1", "number of directions", "int64"),
+        "multiple": Variable(("multiple",), "1", "level of the isosurface, in mean densities"),
+        "species": _ATOM_COORDS["species"],
+        **_XYZ,
+    },
+)
+
 _ERRORS = {
     f"{prefix}{quantity}_{kind}": Variable(dims, units, f"{words} of the {quantity} ({what})")
     for prefix, dims in (("", ("set", "group")), ("iteration_", ("iteration", "set")))
@@ -471,6 +503,7 @@ SCHEMAS: dict[str, Schema] = {
         VANHOVE,
         HOPS,
         JUMPS,
+        DENSITY,
         SAMPLE,
         SELECT,
         LABEL,

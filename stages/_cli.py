@@ -17,6 +17,7 @@ COMMANDS = {
     "vanhove": ("vanhove", "self part of the van Hove function of a trajectory"),
     "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
     "jumps": ("jumps", "site-resolved jumps: doublets, inside and between cages; residence, rates, network"),
+    "density": ("density", "probability density of Li, the level at which it percolates, free-energy barriers"),
     "trends": ("trends", "Arrhenius lines, series of cell sizes, correlation with the entropy, of many runs"),
     "figures": ("figures", "draw figures from what the lake holds"),
     "learn": ("learn", "active learning: sample, select, label and fit until nothing is new"),

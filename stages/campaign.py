@@ -24,7 +24,19 @@ from rich.table import Table
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
 from argyase.errors import ArgyaseError, ConfigError
-from argyase.stages import _config, collective, conductivity, figures, hops, jumps, md, msd, structures, vanhove
+from argyase.stages import (
+    _config,
+    collective,
+    conductivity,
+    density,
+    figures,
+    hops,
+    jumps,
+    md,
+    msd,
+    structures,
+    vanhove,
+)
 from argyase.stages._config import setting
 from argyase.stages._run import bars, console, guarded, out, with_error
 
@@ -61,7 +73,7 @@ class Analysis:
     observables: tuple[str, ...] = setting((), help="what else to compute of each run")
 
 
-FURTHER: dict[str, ModuleType] = {"collective": collective, "jumps": jumps}
+FURTHER: dict[str, ModuleType] = {"collective": collective, "density": density, "jumps": jumps}
 """Stages that [analysis] observables can name."""
 
 

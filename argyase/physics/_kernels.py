@@ -46,3 +46,16 @@ def displacement_histogram(paths: Any, lag: int, stride: int, width: float, bins
             k = int(np.sqrt(dx * dx + dy * dy + dz * dz) * inverse)
             counts[min(k, bins)] += 1
     return counts
+
+
+@jit
+def voxel_counts(places: Any, block: Any, counts: Any) -> None:
+    """Add fractional coordinates (frame, ion, 3) to the counts (block, a, b, c) of the block of their frame."""
+    _, na, nb, nc = counts.shape
+    for t in range(places.shape[0]):
+        for i in range(places.shape[1]):
+            x, y, z = places[t, i, 0], places[t, i, 1], places[t, i, 2]
+            a = int((x - np.floor(x)) * na)
+            b = int((y - np.floor(y)) * nb)
+            c = int((z - np.floor(z)) * nc)
+            counts[block[t], min(a, na - 1), min(b, nb - 1), min(c, nc - 1)] += 1

@@ -13,7 +13,7 @@ from scipy import stats
 
 from argyase.errors import StatisticsError, TrajectoryError
 from argyase.physics.intervals import Interval
-from argyase.physics.msd import WINDOWS, diffusivity
+from argyase.physics.msd import diffusivity
 from argyase.physics.statistics import mean_of_series, undetermined
 from argyase.physics.unwrap import check_unwrapped
 from argyase.schemas import COLLECTIVE
@@ -25,6 +25,8 @@ CHARGES = {"Li": 1.0, "P": 5.0, "S": -2.0, "Cl": -1.0, "Br": -1.0, "I": -1.0}
 Chunk = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _LAGS = 12
+
+_PARTS = (80, 40, 20, 10)  # the longest lags of slopes, as parts of the run's length
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def collective(
     except StatisticsError as error:
         attrs["not_determined"] = str(error)
         charge = undetermined("diffusivity_charge", error.upper * A2_PER_PS_TO_CM2_PER_S)
-    slopes = [Slope.over(max(8, frames // part), time_step) for part in (80, *WINDOWS)]
+    slopes = [Slope.over(max(8, frames // part), time_step) for part in _PARTS]
     series = [np.zeros(frames - slope.last) for slope in slopes]
     seen = 0
     for block in path_blocks:
@@ -274,7 +276,7 @@ class Slope:
         origins = len(paths) - self.last
         series = np.zeros(origins)
         for lag, w in zip(self.lags, self._weights(), strict=True):
-            series += w * paths.shape[1] * squared_displacements(paths, int(lag))[:origins]
+            series += w * paths.shape[1] * squared_displacements(paths, int(lag))[0][:origins]
         return series
 
 

@@ -34,7 +34,7 @@ _FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 
 @cache
-def _point_operations() -> NDArray[np.float64]:
+def point_operations() -> NDArray[np.float64]:
     """The 24 operations of -43m about the origin: permutations with an even number of minus signs."""
     operations = []
     for axes in ((0, 1, 2), (1, 2, 0), (2, 0, 1), (1, 0, 2), (0, 2, 1), (2, 1, 0)):
@@ -51,7 +51,7 @@ def orbit(representative: tuple[float, float, float]) -> NDArray[np.float64]:
     >>> [len(orbit(TETRAHEDRAL_SITES[name])) for name in ("T1", "T2", "T3", "T4", "T5")]
     [16, 48, 4, 16, 48]
     """
-    images = _point_operations() @ np.asarray(representative)
+    images = point_operations() @ np.asarray(representative)
     everywhere = (images[:, None, :] + _FCC[None, :, :]).reshape(-1, 3)
     rounded = np.round(everywhere % 1.0, 9) % 1.0
     return np.unique(rounded, axis=0)
