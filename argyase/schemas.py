@@ -237,15 +237,30 @@ HOP_CORRELATION = _correlation("hop_correlation", "ns-1", "jumps per ion and tim
 
 VANHOVE = Schema(
     "vanhove",
-    1,
+    2,
     {
         "g_self": Variable(("lag", "r"), "angstrom-3", "self part of the van Hove function G_s(r, t)"),
         "radial_probability": Variable(("lag", "r"), "angstrom-1", "4 pi r^2 G_s(r, t)"),
         "fraction_beyond": Variable(("lag",), "1", "fraction of displacements beyond the last r"),
+        **_estimate("non_gaussian", "1", "non-Gaussian parameter alpha_2", ("lag",)),
     },
     {
         "lag": Variable(("lag",), "ps", "lag time"),
         "r": Variable(("r",), "angstrom", "displacement, centre of the bin"),
+    },
+)
+
+DISTINCT = Schema(
+    "distinct",
+    1,
+    {
+        "g_distinct": Variable(("lag", "r"), "1", "distinct part of the van Hove function over the density"),
+        "g_distinct_stderr": Variable(("lag", "r"), "1", "its standard error"),
+        "origins": Variable((), "1", "number of time origins", "int64"),
+    },
+    {
+        "lag": Variable(("lag",), "ps", "lag time"),
+        "r": Variable(("r",), "angstrom", "distance, centre of the bin"),
     },
 )
 
@@ -501,6 +516,7 @@ SCHEMAS: dict[str, Schema] = {
         CORRELATION,
         HOP_CORRELATION,
         VANHOVE,
+        DISTINCT,
         HOPS,
         JUMPS,
         DENSITY,

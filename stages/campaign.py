@@ -29,6 +29,7 @@ from argyase.stages import (
     collective,
     conductivity,
     density,
+    distinct,
     figures,
     hops,
     jumps,
@@ -73,7 +74,7 @@ class Analysis:
     observables: tuple[str, ...] = setting((), help="what else to compute of each run")
 
 
-FURTHER: dict[str, ModuleType] = {"collective": collective, "density": density, "jumps": jumps}
+FURTHER: dict[str, ModuleType] = {"collective": collective, "density": density, "distinct": distinct, "jumps": jumps}
 """Stages that [analysis] observables can name."""
 
 
