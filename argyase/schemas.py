@@ -490,6 +490,24 @@ RDF = Schema(
     {**_PAIR, "r": Variable(("r",), "angstrom", "distance, middle of the bin")},
 )
 
+COORDINATION = Schema(
+    "coordination",
+    1,
+    {
+        "rdf": Variable(("pair", "r"), "1", "radial distribution function"),
+        "rdf_stderr": Variable(("pair", "r"), "1", "its standard error"),
+        "neighbours": Variable(("pair", "r"), "1", "second kind within r of one of the first"),
+        "neighbours_stderr": Variable(("pair", "r"), "1", "its standard error"),
+        "peak": Variable(("pair",), "angstrom", "first peak (NaN: none within reach)"),
+        "shell": Variable(("pair",), "angstrom", "end of the first shell (NaN: not within reach)"),
+        **_estimate("coordination", "1", "neighbours in the first shell", ("pair",)),
+    },
+    {
+        "pair": Variable(("pair",), "1", "kinds of the two, with the site of anions", "str"),
+        "r": Variable(("r",), "angstrom", "distance, middle of the bin"),
+    },
+)
+
 BARRIER = Schema(
     "barrier",
     1,
@@ -528,6 +546,7 @@ SCHEMAS: dict[str, Schema] = {
         SCAN,
         ELASTICITY,
         RDF,
+        COORDINATION,
         BARRIER,
     )
 }

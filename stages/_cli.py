@@ -19,6 +19,7 @@ COMMANDS = {
     "hops": ("hops", "hops of a trajectory by the 3 A criterion"),
     "jumps": ("jumps", "site-resolved jumps: doublets, inside and between cages; residence, rates, network"),
     "density": ("density", "probability density of Li, the level at which it percolates, free-energy barriers"),
+    "coordination": ("coordination", "radial distributions and coordination numbers, by the site of anions"),
     "trends": ("trends", "Arrhenius lines, series of cell sizes, correlation with the entropy, of many runs"),
     "figures": ("figures", "draw figures from what the lake holds"),
     "learn": ("learn", "active learning: sample, select, label and fit until nothing is new"),

@@ -86,3 +86,25 @@ def temperature_of(record: RunRecord, given: float | None) -> float:
     if found is None:
         raise ConfigError(f"run {record.id} has no temperature: give it with --temperature-K")
     return float(found)
+
+
+def labelled_sites(lake: Lake, record: RunRecord) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Species and Wyckoff site of each atom of an argyrodite; found in the frames, if another program made them.
+
+    Raises
+    ------
+    TrajectoryError
+        If the run has no labels and is no argyrodite.
+    """
+    from argyase.structures.tetrahedra import find_framework
+
+    trajectory = lake.trajectory(record.id)
+    species, site = trajectory.coords["species"], trajectory.coords["site"]
+    if not (site == "4d").any():
+        part = slice(0, 50)
+        mean = (trajectory.positions(part) @ np.linalg.inv(trajectory.cell(part))).mean(axis=0)
+        cell = trajectory.cell(part).mean(axis=0)
+        framework = find_framework(mean @ cell, cell, species)
+        site = np.full(len(species), "", dtype="U4")
+        site[framework.atoms] = framework.topology.letters
+    return species, site

@@ -28,6 +28,7 @@ from argyase.stages import (
     _config,
     collective,
     conductivity,
+    coordination,
     density,
     distinct,
     figures,
@@ -74,7 +75,13 @@ class Analysis:
     observables: tuple[str, ...] = setting((), help="what else to compute of each run")
 
 
-FURTHER: dict[str, ModuleType] = {"collective": collective, "density": density, "distinct": distinct, "jumps": jumps}
+FURTHER: dict[str, ModuleType] = {
+    "collective": collective,
+    "coordination": coordination,
+    "density": density,
+    "distinct": distinct,
+    "jumps": jumps,
+}
 """Stages that [analysis] observables can name."""
 
 

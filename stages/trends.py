@@ -15,6 +15,7 @@ from argyase.physics.intervals import Interval
 from argyase.schemas import ARRHENIUS, CORRELATION, HOP_CORRELATION, SERIES, Schema
 from argyase.stages import collective, conductivity, hops, jumps
 from argyase.stages._config import setting
+from argyase.stages._observable import labelled_sites
 from argyase.stages._run import (
     LABELS,
     Report,
@@ -136,16 +137,8 @@ def _compute(
 def _entropy(lake: Lake, record: RunRecord) -> float:
     """dS_conf / R from the species that are on the 4a and 4d sites of a trajectory."""
     from argyase.structures.entropy import entropy_of_sites
-    from argyase.structures.tetrahedra import find_framework
 
-    trajectory = lake.trajectory(record.id)
-    species, site = trajectory.coords["species"], trajectory.coords["site"]
-    if not (site == "4d").any():  # of another program
-        part = slice(0, 50)
-        mean = (trajectory.positions(part) @ np.linalg.inv(trajectory.cell(part))).mean(axis=0)
-        cell = trajectory.cell(part).mean(axis=0)
-        framework = find_framework(mean @ cell, cell, species)
-        species, site = species[framework.atoms], framework.topology.letters
+    species, site = labelled_sites(lake, record)
     return entropy_of_sites(species, site)
 
 

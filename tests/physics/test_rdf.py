@@ -5,11 +5,15 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.geometry.rdf import get_rdf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from matscipy.neighbours import neighbour_list
+from scipy import stats
+from strategies import seeds
 
 from argyase.errors import StatisticsError
-from argyase.physics.rdf import radial_distribution
+from argyase.physics._pairs import pair_counts
+from argyase.physics.rdf import coordination, radial_distribution, site_labels
 
 
 def random_frames(seed: int, frames: int, symbols: list[str], a: float) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +80,69 @@ def test_what_is_wrong_is_named() -> None:
         radial_distribution(positions, cells, ["Li", "S"], [("Li", "P")], 3.0, 3)
     with pytest.raises(StatisticsError, match="no frames"):
         radial_distribution(positions[:0], cells[:0], ["Li", "S"], [("Li", "S")], 3.0, 3)
+
+
+@given(seeds, st.integers(1, 60), st.floats(1.0, 9.0))
+@settings(max_examples=40)
+def test_pairs_are_those_of_a_slow_search(seed: int, atoms: int, r_max: float) -> None:
+    """Any cell, also one that is much smaller than r_max: all images, each pair once, no image of the atom itself."""
+    rng = np.random.default_rng(seed)
+    cell = rng.uniform(3.0, 12.0) * (np.diag(rng.uniform(0.7, 1.4, 3)) + rng.uniform(-0.2, 0.2, (3, 3)) * (seed % 2))
+    places = rng.uniform(-20, 20, (atoms, 3))
+    kinds = rng.integers(0, 3, atoms)
+    i, j, d = neighbour_list("ijd", positions=places, cell=cell, pbc=[True] * 3, cutoff=r_max)
+    kept = (i < j) & (d < r_max)
+    found = pair_counts(places, cell, kinds, 3, r_max, 20)[:, :, :-1]
+    assert found.sum() == kept.sum()
+    for a in range(3):
+        for b in range(a, 3):
+            own = kept & ((kinds[i] == a) & (kinds[j] == b) | (kinds[i] == b) & (kinds[j] == a))
+            ours = found[a, b] + (found[b, a] if a != b else 0)
+            theirs = np.histogram(d[own], bins=20, range=(0, r_max))[0]
+            # Single precision puts a distance on the other side of an edge once in 10^5 times.
+            assert np.abs(ours - theirs).sum() <= 2 * (np.abs(d * 20 / r_max - np.rint(d * 20 / r_max)) < 1e-5).sum()
+
+
+def test_shells_of_rock_salt() -> None:
+    atoms = bulk("LiCl", "rocksalt", a=5.0, cubic=True).repeat(2)
+    rng = np.random.default_rng(0)
+    places = atoms.positions + rng.normal(0, 0.1, (40, len(atoms), 3))
+    cells = np.tile(atoms.cell.array, (40, 1, 1))
+    labels = np.array(atoms.get_chemical_symbols())
+    whole = [("Li", "Cl"), ("Cl", "Li"), ("Li", "Li")]
+    found = coordination([(places[:13], cells[:13]), (places[13:], cells[13:])], labels, whole, 40, r_max=8.0)
+    np.testing.assert_allclose(found.coordination, [6, 6, 12], atol=0.05)
+    np.testing.assert_allclose(found.peak, [2.5, 2.5, 3.54], atol=0.1)
+    assert (found.shell > found.peak).all()
+    r, g = radial_distribution(places, cells, labels.tolist(), whole, 8.0, 200)
+    np.testing.assert_allclose(found.rdf, g, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.r, r)
+
+
+@pytest.mark.statistical
+def test_the_interval_of_a_coordination_number_holds_the_truth() -> None:
+    """Atoms thrown into a box around one: neighbours within r are binomial. Of 200 trajectories 92 to 98 %."""
+    low, high = stats.binom(200, 0.95).ppf([0.001, 0.999])
+    hits, exact = 0, 30 * 4 / 3 * np.pi * 3.0**3 / 1000.0
+    labels = np.array(["Li"] + ["S"] * 30)
+    for seed in range(200):
+        places, cells = random_frames(seed, 60, labels.tolist(), 10.0)
+        found = coordination([(places, cells)], labels, [("Li", "S")], 60, r_max=4.0, bins=4).sel(pair="Li-S")
+        value, error = float(found.neighbours[2]), float(found.neighbours_stderr[2])  # up to r = 3 A
+        hits += abs(value - exact) < stats.t.ppf(0.975, 9) * error
+    assert low <= hits <= high
+
+
+def test_labels_and_what_is_wrong() -> None:
+    labels = site_labels(np.array(["Li", "P", "Cl", "S", "S"]), np.array(["48h", "4b", "4a", "16e", "4d"]))
+    assert labels.tolist() == ["Li", "P", "Cl(4a)", "S(16e)", "S(4d)"]
+    places, cells = random_frames(0, 20, labels.tolist(), 8.0)
+    whole = [(places, cells)]
+    with pytest.raises(StatisticsError, match=r"Li-Cl\(4d\): no two such atoms; there are Cl\(4a\)"):
+        coordination(whole, labels, [("Li", "Cl(4d)")], 20)
+    with pytest.raises(StatisticsError, match="20 frames, but 30"):
+        coordination(whole, labels, [("Li", "P")], 30)
+    with pytest.raises(StatisticsError, match="more than the 15"):
+        coordination(whole, labels, [("Li", "P")], 15)
+    with pytest.raises(StatisticsError, match="9 frames: at least 10"):
+        coordination(whole, labels, [("Li", "P")], 9)
