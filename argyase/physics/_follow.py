@@ -16,21 +16,23 @@ _STRETCH = 100  # frames; deviations are from the mean position of at most so ma
 
 @jit
 def _weights(
-    x: float, y: float, z: float, anions: Any, cell: Any, tet: int, image: Any, vertex: Any, vertex_image: Any, out: Any
+    x: float, y: float, z: float, anions: Any, cell: Any, tet: int, vertex: Any, vertex_image: Any, inner: Any, out: Any
 ) -> int:
     """Barycentric coordinates of a point, times six volumes, in `out` (5,), the last their sum; the smallest one.
 
-    Rows 5 ... 16 of `out` are scratch: memory of its own for each call would take as long as the rest.
+    `inner`: all vertices are in image 0. Rows 5 ... 16 of `out` are scratch: memory of its own for each call would take
+    as long as the rest.
     """
     for k in range(4):
         a = vertex[tet, k]
         u, v, w = anions[a, 0] - x, anions[a, 1] - y, anions[a, 2] - z
-        for j in range(3):
-            n = vertex_image[tet, k, j] + image[j]
-            if n != 0:
-                u += n * cell[j, 0]
-                v += n * cell[j, 1]
-                w += n * cell[j, 2]
+        if not inner[tet]:
+            for j in range(3):
+                n = vertex_image[tet, k, j]
+                if n != 0:
+                    u += n * cell[j, 0]
+                    v += n * cell[j, 1]
+                    w += n * cell[j, 2]
         out[5 + 3 * k], out[6 + 3 * k], out[7 + 3 * k] = u, v, w
     ax, ay, az, bx, by, bz = out[5], out[6], out[7], out[8], out[9], out[10]
     cx, cy, cz, dx, dy, dz = out[11], out[12], out[13], out[14], out[15], out[16]
@@ -63,7 +65,8 @@ def settle(spread: Any, k: int, i: int, mean: Any, square: Any, samples: Any) ->
 @jit
 def follow(
     ions: Any, anions: Any, cell: Any, first: int, depth: float,
-    vertex: Any, vertex_image: Any, neighbour: Any, neighbour_image: Any, kind: Any, cage: Any, cage_image: Any,
+    vertex: Any, vertex_image: Any, inner: Any, neighbour: Any, neighbour_image: Any, kind: Any, cage: Any,
+    cage_image: Any,
     centres: Any, lengths: Any,
     raw: Any, raw_image: Any, site: Any, home: Any, home_image: Any, route: Any, since: Any, cage_since: Any,
     mean: Any, square: Any, samples: Any,
@@ -101,10 +104,15 @@ def follow(
             for j in range(3):
                 image[j] = raw_image[i, j]
             px, py, pz = ions[t, i, 0], ions[t, i, 1], ions[t, i, 2]
+            for j in range(3):  # the ion in image 0, rather than each vertex in its image
+                if image[j] != 0:
+                    px -= image[j] * cell[j, 0]
+                    py -= image[j] * cell[j, 1]
+                    pz -= image[j] * cell[j, 2]
             way = route[i]
             inside = False
             for _ in range(_LONGEST_WALK):
-                low = _weights(px, py, pz, anions[t], cell, tet, image, vertex, vertex_image, w)
+                low = _weights(px, py, pz, anions[t], cell, tet, vertex, vertex_image, inner, w)
                 if w[low] >= 0.0:
                     inside = True
                     break
@@ -116,7 +124,12 @@ def follow(
                 elif kind[after] == 0:
                     way = OTHER_ROUTE
                 for j in range(3):
-                    image[j] += neighbour_image[tet, low, j]
+                    over = neighbour_image[tet, low, j]
+                    if over != 0:
+                        image[j] += over
+                        px -= over * cell[j, 0]
+                        py -= over * cell[j, 1]
+                        pz -= over * cell[j, 2]
                 tet = after
             if inside:
                 raw[i], route[i] = tet, way
@@ -184,10 +197,11 @@ def follow(
             # ---- Welford's moments of the position relative to the framework, for the vibration
             if inside and tet == site[i]:
                 samples[i] += 1
+                share = 1.0 / samples[i]
                 for c in range(3):
                     x = ions[t, i, c] - middle[c]
                     d = x - mean[i, c]
-                    mean[i, c] += d / samples[i]
+                    mean[i, c] += d * share
                     square[i] += d * (x - mean[i, c])
                 if samples[i] == _STRETCH:
                     settle(spread[t], kind[tet], i, mean, square, samples)

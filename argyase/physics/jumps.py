@@ -148,6 +148,7 @@ class _Walk:
         self.frames = self.lost = self.turned = 0
         self.cell: NDArray[np.float64]
         self.framework: Framework
+        self.mesh: tuple[NDArray[Any], ...]
         self.centres: NDArray[np.float64]
         self.lengths: NDArray[np.float64]
         self.state: tuple[NDArray[Any], ...]
@@ -172,7 +173,6 @@ class _Walk:
             framework = self.framework.rematched(mean, self.cell)
             self.turned += int((framework.atoms != self.framework.atoms).sum())
             self.framework = framework
-        ideal = self.framework.topology
         n, ions = len(positions), len(self.mobile)
         counts = {"moves": (np.int32, 12), "jumped": (np.float64, 6), "spread": (np.float64, 12)}
         new = {name: np.zeros((n, columns), dtype) for name, (dtype, columns) in counts.items()}
@@ -183,8 +183,9 @@ class _Walk:
             self.cell,
             self.frames,
             self.depth,
-            *(getattr(ideal, k) for k in ("vertex", "vertex_image", "neighbour", "neighbour_image", "kind")),
-            *(ideal.cage, ideal.cage_image, self.centres, self.lengths),
+            *self.mesh,
+            self.centres,
+            self.lengths,
             *self.state,
             *new.values(),
             *self.sums.values(),
@@ -199,6 +200,13 @@ class _Walk:
         self.framework = find_framework(mean, self.cell, self.species)
         ideal, ions = self.framework.topology, len(self.mobile)
         shape = np.asarray(ideal.supercell, dtype=float)
+        # Small integers: the mesh of a large cell then stays in the cache.
+        self.mesh = (
+            ideal.vertex.astype(np.int32), ideal.vertex_image.astype(np.int8),
+            (ideal.vertex_image == 0).all(axis=(1, 2)), ideal.neighbour.astype(np.int32),
+            ideal.neighbour_image.astype(np.int8), ideal.kind.astype(np.int8), ideal.cage.astype(np.int32),
+            ideal.cage_image.astype(np.int8),
+        )  # fmt: skip
         self.centres = ideal.centres()
         self.lengths = np.stack([shape, np.linalg.norm(self.cell, axis=1) / shape], axis=1)
         place = frame[self.mobile] @ np.linalg.inv(self.cell) * shape - self.framework.origin

@@ -88,8 +88,8 @@ def radial_distribution(
 
 
 def _ordered(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ordered pairs, (kind, kind, bin), of pairs counted once, without those beyond the last bin."""
-    return np.asarray((counts + counts.transpose(1, 0, 2))[:, :, :-1])
+    """Ordered pairs, (kind, kind, bin), of pairs counted once."""
+    return np.asarray(counts + counts.transpose(1, 0, 2))
 
 
 def site_labels(species: NDArray[np.str_], site: NDArray[np.str_]) -> NDArray[np.str_]:
