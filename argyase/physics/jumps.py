@@ -33,7 +33,7 @@ CLASSES = ("doublet", "intra_cage", "inter_cage_T2", "inter_cage_T4", "inter_cag
 Chunk = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _BINS = 64  # of residence times, each a factor of 2^(1/2): up to 2^32 frames
-_SHUFFLES = 20
+_SHUFFLES = 10
 
 
 def site_jumps(
@@ -157,29 +157,31 @@ class _Walk:
 
     def add(self, positions: NDArray[np.float64], cells: NDArray[np.float64]) -> None:
         """Go on through a chunk."""
-        from argyase.physics._follow import follow
+        from argyase.physics._follow import follow, mapped
 
         if len(positions) == 0:
             return
-        first = self.frames == 0
-        if first:
+        if self.frames == 0:
             self.cell = cells.mean(axis=0)
         # Tetrahedra do not mind an affine map: everything in one cell, which takes its breathing out.
-        moved = positions @ (np.linalg.inv(cells) @ self.cell)
-        mean = moved.mean(axis=0)
-        if first:
-            self._begin(mean, moved[0])
-        else:
-            framework = self.framework.rematched(mean, self.cell)
+        maps = np.linalg.inv(cells) @ self.cell
+        if self.frames == 0:
+            moved = positions @ maps
+            self._begin(moved.mean(axis=0), moved[0])
+        anions = mapped(positions, maps, self.framework.atoms, self.framework.images @ self.cell)
+        framework, order = self.framework.rematched(anions.mean(axis=0), self.cell)
+        if framework is not self.framework:
             self.turned += int((framework.atoms != self.framework.atoms).sum())
+            anions = anions[:, order] - (framework.images - self.framework.images[order]) @ self.cell
             self.framework = framework
+        lithium = mapped(positions, maps, self.mobile, np.zeros((len(self.mobile), 3)))
         n, ions = len(positions), len(self.mobile)
         counts = {"moves": (np.int32, 12), "jumped": (np.float64, 6), "spread": (np.float64, 12)}
         new = {name: np.zeros((n, columns), dtype) for name, (dtype, columns) in counts.items()}
         events = np.empty((n * ions, 8), np.int32)
         found, lost = follow(
-            moved[:, self.mobile],
-            moved[:, self.framework.atoms] - self.framework.images @ self.cell,
+            lithium,
+            anions,
             self.cell,
             self.frames,
             self.depth,

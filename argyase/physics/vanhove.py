@@ -15,6 +15,7 @@ from argyase.physics.statistics import Estimate
 from argyase.schemas import DISTINCT, VANHOVE
 
 _BLOCKS = 10
+_SIDE_BY_SIDE = 128  # ions whose paths stay in the cache for all lags
 
 
 def default_lags(frames: int, count: int = 60) -> NDArray[np.int64]:
@@ -41,9 +42,8 @@ def van_hove_self(
     exactly 1. Displacements are computed in single precision from paths less their mean (below 1e-5 A for paths of
     100 A, a tenth of what trajectories are stored to).
 
-    The error of alpha_2 is the larger of two jackknife errors: over ten blocks of time origins, and over ten groups of
-    ions in each block of paths; the first is too small for lags above a twentieth of the run, the second where ions
-    move together.
+    The error of alpha_2 is the larger of two jackknife errors: over ten blocks of time origins, and over ten or more
+    groups of ions; the first is too small for lags above a twentieth of the run, the second where ions move together.
 
     Parameters
     ----------
@@ -90,11 +90,14 @@ def van_hove_self(
             if len(chosen) == 0 or chosen.min() < 1 or chosen.max() >= frames:
                 raise TrajectoryError(f"lags {chosen.tolist()[:5]}... frames: must be between 1 and {frames - 1}")
             counts = np.zeros((len(chosen), bins + 1), np.int64)
-        compact = np.ascontiguousarray((part - part.mean(axis=0)).transpose(2, 0, 1), dtype=np.float32)
-        groups = min(_BLOCKS, part.shape[1])
-        found = [displacement_histogram(compact, int(n), stride, width, bins, _BLOCKS, groups) for n in chosen]
-        counts += np.stack([count for count, _ in found])
-        tables.append([table for _, table in found])
+        pieces = -(-part.shape[1] // _SIDE_BY_SIDE)
+        for some in np.array_split(np.arange(part.shape[1]), pieces):
+            piece = part[:, some[0] : some[-1] + 1]
+            compact = np.ascontiguousarray((piece - piece.mean(axis=0)).transpose(2, 0, 1), dtype=np.float32)
+            groups = min(_BLOCKS if pieces == 1 else 2, len(some))
+            found = [displacement_histogram(compact, int(n), stride, width, bins, _BLOCKS, groups) for n in chosen]
+            counts += np.stack([count for count, _ in found])
+            tables.append([table for _, table in found])
     if counts is None:
         raise TrajectoryError("no paths")
     fraction = counts / counts.sum(axis=1, keepdims=True)

@@ -150,8 +150,15 @@ class Framework:
     origin: NDArray[np.float64]
     """Where the origin of the setting lies, in units of the unit cell, shape (3,)."""
 
-    def rematched(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> Framework:
-        """The anions on their sites again: the S of a PS4 tetrahedron that has turned change places.
+    def rematched(self, anions: NDArray[np.float64], cell: NDArray[np.float64]) -> tuple[Framework, NDArray[np.int64]]:
+        """The anions on their sites again, and their new order: the S of a PS4 that has turned change places.
+
+        Parameters
+        ----------
+        anions
+            Positions in the order of the sites so far, each in image 0, A, shape (anion, 3); averages over a while.
+        cell
+            Cell vectors as rows, A.
 
         Raises
         ------
@@ -159,17 +166,16 @@ class Framework:
             If they are no longer one on each site.
         """
         shape = np.asarray(self.topology.supercell, dtype=float)
-        place = (positions[self.atoms] @ np.linalg.inv(cell) - self.images) * shape
+        place = anions @ np.linalg.inv(cell) * shape
         drift = place - self.topology.anion_sites - self.origin
-        drift = drift - shape * np.rint(drift / shape)
-        middle = np.median(drift, axis=0)
+        middle = np.median(drift - shape * np.rint(drift / shape), axis=0)
         found = _matched(self.topology, place - middle, self.origin)
         if found is None:
             raise TrajectoryError(_LEFT)
-        which, images = found
-        if (which == np.arange(len(which))).all() and (images == 0).all():
-            return self
-        return Framework(self.topology, self.atoms[which], self.images[which] + images, self.origin)
+        order, images = found
+        if (order == np.arange(len(order))).all() and (images == 0).all():
+            return self, order
+        return Framework(self.topology, self.atoms[order], self.images[order] + images, self.origin), order
 
 
 def nearest_periodic(
