@@ -34,6 +34,24 @@ def squared_displacements(paths: Any, lag: int) -> Any:
 
 
 @fast
+def side_by_side(paths: Any, first: int, last: int) -> Any:
+    """Paths of the ions first ... last - 1 less their means, (3, frame, ion) in single precision."""
+    frames = len(paths)
+    mean = np.zeros((last - first, 3))
+    for t in range(frames):
+        for i in range(last - first):
+            for c in range(3):
+                mean[i, c] += paths[t, first + i, c]
+    mean /= frames
+    out = np.empty((3, frames, last - first), np.float32)
+    for t in range(frames):
+        for i in range(last - first):
+            for c in range(3):
+                out[c, t, i] = paths[t, first + i, c] - mean[i, c]
+    return out
+
+
+@fast
 def displacement_histogram(paths: Any, lag: int, stride: int, width: float, bins: int, blocks: int, groups: int) -> Any:
     """Histogram and moments of r = |r(t + lag) - r(t)| of every `stride`-th origin.
 

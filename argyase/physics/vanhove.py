@@ -73,7 +73,7 @@ def van_hove_self(
     ----------
     L. Van Hove, Phys. Rev. 95, 249 (1954). A. Rahman, Phys. Rev. 136, A405 (1964), eq. 13 (alpha_2).
     """
-    from argyase.physics._kernels import displacement_histogram
+    from argyase.physics._kernels import displacement_histogram, side_by_side
 
     if not (width > 0 and r_max > width and stride >= 1):
         raise TrajectoryError(
@@ -92,8 +92,7 @@ def van_hove_self(
             counts = np.zeros((len(chosen), bins + 1), np.int64)
         pieces = -(-part.shape[1] // _SIDE_BY_SIDE)
         for some in np.array_split(np.arange(part.shape[1]), pieces):
-            piece = part[:, some[0] : some[-1] + 1]
-            compact = np.ascontiguousarray((piece - piece.mean(axis=0)).transpose(2, 0, 1), dtype=np.float32)
+            compact = side_by_side(part, int(some[0]), int(some[-1]) + 1)
             groups = min(_BLOCKS if pieces == 1 else 2, len(some))
             found = [displacement_histogram(compact, int(n), stride, width, bins, _BLOCKS, groups) for n in chosen]
             counts += np.stack([count for count, _ in found])
