@@ -274,11 +274,12 @@ def memory(frames: int) -> None:
 
 
 def _job(job: str, frames: int) -> None:
-    paths = lithium_paths(2 * CHUNK)
-    pieces = list(chunks(paths))
+    paths = lithium_paths(CHUNK)
+    places, cells = next(chunks(paths))
+    pieces = [(places, cells), (places[::-1].copy(), cells)]  # there and back, so that no path is broken
 
     def endless() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same two chunks again and again: work and memory of a long run, if not its physics."""
+        """The same chunk to and fro: work and memory of a long run, if not its physics."""
         for n in range(frames // CHUNK):
             yield pieces[n % 2]
 

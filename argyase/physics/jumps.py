@@ -76,7 +76,8 @@ def site_jumps(
 
     Correlation factors compare the tracer diffusion coefficient with that of the same jumps in random directions,
     :math:`f = D / D_J`, :math:`D_J = \langle \sum d^2 \rangle / 6t`: once over all jumps between sites, once over those
-    between cages only. Jumps back and forth make f small.
+    between cages only. Jumps back and forth make f small. Read both together: with much S on 4a, Li gathers around it
+    as around S on 4d, and jumps between the cages of 4d lead round one 4a, to and fro: many jumps, small f.
 
     The network has a line between two cages for each image between which an ion has jumped. It goes on for ever in the
     directions in which it wraps the cell. ``network_rate``: jumps per time over the weakest line of the network of
