@@ -37,7 +37,7 @@ class Config:
     calculator: str = setting("mtp", help=CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
     starts: int = setting(32, help="starts of the search for Li arrangements of low Ewald energy, in each ordering")
-    arrangements: int = setting(8, help="Li arrangements of each ordering that are relaxed, lowest Ewald energy first")
+    arrangements: int = setting(12, help="Li arrangements of each ordering that are relaxed, lowest Ewald energy first")
     screen: str = setting("", help="relax the arrangements by this calculator first, and only the lowest by the other")
     screen_settings: tuple[str, ...] = setting((), help="settings of that calculator")
     fmax: float = setting(0.03, help="largest force that is left", unit="eV/A")
@@ -109,11 +109,10 @@ def _show(lake: Lake, ids: list[str]) -> None:
 
     for run_id in ids:
         data = lake.open_run(run_id)
-        table = Table()
-        free = (f"free energy above hull, {t:g} K (meV/atom)" for t in data["temperature"].values.tolist())
-        for column in ("composition", "inversion", "above hull (meV/atom)", "reaction energy (meV/atom)", *free):
-            table.add_column(column)
-        table.add_column("decomposes into")
+        table = Table(title="meV/atom: above the hull; against Li3PS4, Li2S and LiCl; above the hull of free energies")
+        free = (f"F, {t:g} K" for t in data["temperature"].values.tolist())
+        for column in ("composition", "inversion", "above hull", "reaction", *free, "decomposes into"):
+            table.add_column(column, no_wrap=True)
         for x in data["x"].values.tolist():
             for y in data["inversion"].values.tolist():
                 one = data.sel(x=x, inversion=y)

@@ -31,7 +31,7 @@ class Config:
     calculator: str = setting("mtp", help=CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
     starts: int = setting(32, help="starts of the search for Li arrangements of low Ewald energy, in each ordering")
-    arrangements: int = setting(8, help="Li arrangements of each ordering that are relaxed, lowest Ewald energy first")
+    arrangements: int = setting(12, help="Li arrangements of each ordering that are relaxed, lowest Ewald energy first")
     screen: str = setting("", help="relax the arrangements by this calculator first, and only the lowest by the other")
     screen_settings: tuple[str, ...] = setting((), help="settings of that calculator")
     fmax: float = setting(0.03, help="largest force that is left", unit="eV/A")
@@ -75,11 +75,18 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
                 lake, {**about, "a": a}, ordering.halide_4a, ordering.halide_4d, taken, collect_provenance(config)
             )
     base = relax.Config("", config.calculator, config.settings, config.fmax, config.steps)
-    chosen = cells
+    whole, chosen = len(cells) + (len(orderings) if config.screen else 0), cells
+
+    def screening(done: float, total: float) -> None:
+        report(done, whole)
+
+    def relaxing(done: float, total: float) -> None:
+        report(whole - total + done, whole)
+
     if config.screen:
         screened = replace(base, calculator=config.screen, settings=config.screen_settings)
-        chosen = _lowest(lake, _relaxed(cells, screened, lake, config.jobs, report))
-    relaxed = _relaxed(chosen, base, lake, config.jobs, report)
+        chosen = _lowest(lake, _relaxed(cells, screened, lake, config.jobs, screening))
+    relaxed = _relaxed(chosen, base, lake, config.jobs, relaxing)
     if not relaxed:
         raise CalculatorError(
             f"orderings: none of {len(chosen)} relaxations of {about['formula']} at inversion {config.inversion:g} "

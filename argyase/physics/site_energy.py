@@ -142,8 +142,10 @@ def site_energies(
     for chosen in of_kind.values():
         shares[chosen] = weights[chosen] / weights[chosen].sum()
     # So fine that the trapezoidal rule integrates Gaussians to rounding, and the kinks of their minimum to
-    # 2 max|f'| step^2 / 8 = 6e-4; the tails beyond hold 6e-7.
-    grid = np.arange(energies.min() - 5 * bandwidth, energies.max() + 5.1 * bandwidth, bandwidth / 10)
+    # 2 max|f'| step^2 / 8 = 6e-4; the tails beyond hold 6e-7. Whole multiples, so that runs share their energies.
+    step = bandwidth / 10
+    first, last = energies.min() / step - 50, energies.max() / step + 50
+    grid = np.round(np.arange(np.floor(first), np.ceil(last) + 1) * step, 9)
     f = np.array([density(grid, energies[c], shares[c], bandwidth) for c in of_kind.values()])
     rng = np.random.default_rng(seed)
     drawn = np.empty((RESAMPLES, *f.shape))  # densities

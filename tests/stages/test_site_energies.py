@@ -56,6 +56,7 @@ def test_ordered_and_chlorine_rich(tmp_path: Path) -> None:
     data = lake.open_run(ordered)
     assert data["site_kind"].values.tolist() == ["T2", "T4", "T5"]  # all sites of a kind are equivalent
     np.testing.assert_allclose(data["spread"], 0, atol=1e-12)
+    np.testing.assert_allclose(data["overlap_stderr"], 0, atol=1e-12)
     (rich,) = site_energies.run(charged(x=1.0, inversion=(1.0,)), lake)
     assert {r.parameters["calculator"]["settings"]["charge"] for r in lake.search("label")} == {-23, -24, -19, -20}
     assert lake.record(rich).parameters["formula"] == "Li5PS4Cl2"
