@@ -180,19 +180,20 @@ def _labelled(
 def _show(lake: Lake, ids: list[str]) -> None:
     from rich.table import Table
 
-    table = Table(title="site energies, eV: mean (standard deviation); overlaps of the densities with 95 % intervals")
     data = lake.open_run(ids[0])
-    for column in ("composition", "inversion", *data["kind"].values.tolist(), *data["pair"].values.tolist()):
+    formula = lake.record(ids[0]).parameters["formula"]
+    table = Table(title=f"{formula}: mean site energies (standard deviations), eV; overlaps with 95 % intervals")
+    for column in ("inversion", *data["kind"].values.tolist(), *data["pair"].values.tolist()):
         table.add_column(column, no_wrap=True)
     for run_id in ids:
         record, data = lake.record(run_id), lake.open_run(run_id)
         both = zip(data["mean"].values.tolist(), data["spread"].values.tolist(), strict=True)
         overlaps = zip(*(data[k].values.tolist() for k in ("overlap", "overlap_low", "overlap_high")), strict=True)
         table.add_row(
-            record.parameters["formula"], f"{100 * record.parameters['inversion']:g} %",
+            f"{100 * record.parameters['inversion']:g} %",
             *(f"{m:.2f} ({s:.2f})" for m, s in both),
             *(f"{v:.2f} ({low:.2f} ... {high:.2f})" for v, low, high in overlaps),
-        )  # fmt: skip
+        )
     out.print(table)
 
 
