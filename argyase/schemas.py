@@ -316,13 +316,15 @@ RDF = Schema(
 
 BARRIER = Schema(
     "barrier",
-    1,
+    2,
     {
-        "energy": Variable(("image",), "eV", "energy on the path of least energy, less that of its start"),
+        "energy": Variable(("image",), "eV", "energy on the path, less that of its start"),
+        "positions": Variable(("image", "atom", "xyz"), "angstrom", "position on the path"),
+        "cell": Variable(("cell_vector", "xyz"), "angstrom", "cell vectors (rows)"),
         "forward": Variable((), "eV", "height of the path above its start"),
         "backward": Variable((), "eV", "height of the path above its end"),
     },
-    {},
+    {"species": _ATOM_COORDS["species"], **_XYZ},
 )
 
 RELAX = Schema(
