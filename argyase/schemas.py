@@ -510,13 +510,126 @@ COORDINATION = Schema(
 
 BARRIER = Schema(
     "barrier",
-    1,
+    2,
     {
-        "energy": Variable(("image",), "eV", "energy on the path of least energy, less that of its start"),
+        "energy": Variable(("image",), "eV", "energy on the path, less that of its start"),
+        "positions": Variable(("image", "atom", "xyz"), "angstrom", "position on the path"),
+        "cell": Variable(("cell_vector", "xyz"), "angstrom", "cell vectors (rows)"),
         "forward": Variable((), "eV", "height of the path above its start"),
         "backward": Variable((), "eV", "height of the path above its end"),
     },
-    {},
+    {"species": _ATOM_COORDS["species"], **_XYZ},
+)
+
+RELAX = Schema(
+    "relax",
+    1,
+    {
+        **STRUCTURE.variables,
+        "energy": Variable((), "eV", "energy of the cell"),
+        "energy_per_atom": Variable((), "eV", "energy per atom"),
+        "forces": Variable(("atom", "xyz"), "eV angstrom-1", "force"),
+        "stress": Variable(
+            ("voigt",), "eV angstrom-3", "stress, positive in tension (NaN where the calculator gives none)"
+        ),
+        "volume": Variable((), "angstrom3", "volume of the cell"),
+        "steps": Variable((), "1", "steps taken", "int64"),
+    },
+    {**STRUCTURE.coords, "voigt": Variable(("voigt",), "1", "component of a tensor", "str")},
+)
+
+_ARRANGEMENTS = ("ordering", "arrangement")
+
+ORDERINGS = Schema(
+    "orderings",
+    1,
+    {
+        "halide_4a": Variable(("ordering", "site"), "1", "halides on the 4a sites of the unit cell", "int64"),
+        "halide_4d": Variable(("ordering", "site"), "1", "halides on the 4d sites of the unit cell", "int64"),
+        "multiplicity": Variable(("ordering",), "1", "distributions that symmetry makes of the ordering", "int64"),
+        "ewald_energy": Variable(_ARRANGEMENTS, "eV", "Ewald energy of formal charges of the cell, unrelaxed"),
+        "relaxed_energy": Variable(_ARRANGEMENTS, "eV", "energy per atom at rest (NaN: not relaxed, or not converged)"),
+        "energy_per_atom": Variable(("ordering",), "eV", "lowest energy per atom of the ordering"),
+        "energy_per_formula_unit": Variable(("ordering",), "eV", "lowest energy per formula unit of the ordering"),
+        "run": Variable(_ARRANGEMENTS, "1", "run of the relaxation (empty: none, or not converged)", "str"),
+        "lowest": Variable(("ordering",), "1", "number of the lowest arrangement, -1 if none converged", "int64"),
+    },
+    {
+        "ordering": Variable(("ordering",), "1", "number of the symmetry-distinct S/halide distribution", "int64"),
+        "arrangement": Variable(("arrangement",), "1", "number of the Li arrangement, by Ewald energy", "int64"),
+    },
+)
+
+_GRID = ("x", "inversion")
+
+HULL = Schema(
+    "hull",
+    1,
+    {
+        "energy": Variable(_GRID, "eV", "energy per atom of the lowest ordering"),
+        "reaction_energy": Variable(
+            _GRID, "meV", "energy per atom, less that of Li3PS4 + (1 - x) Li2S + (1 + x) LiX (negative: stable)"
+        ),
+        "energy_above_references": Variable(
+            _GRID, "meV", "energy per atom above the hull of the reference phases alone (negative: stable)"
+        ),
+        "energy_above_hull": Variable(
+            _GRID, "meV", "energy per atom above the hull of reference phases and argyrodites"
+        ),
+        "free_energy_above_hull": Variable(
+            ("temperature", *_GRID),
+            "meV",
+            "E - T dS_conf per atom above the hull of reference phases and argyrodites at that temperature",
+        ),
+        "configurational_entropy": Variable(_GRID, "1", "dS_conf / R per formula unit (4a and 4d, eq. 3)"),
+        "amount": Variable(
+            (*_GRID, "phase"), "1", "formula units in the decomposition of one, on the hull of all phases"
+        ),
+        "reference_amount": Variable(
+            (*_GRID, "reference"), "1", "formula units in the decomposition of one, on the hull of the references"
+        ),
+        "reference_energy": Variable(("reference",), "eV", "energy per atom of the reference phase"),
+        "run": Variable(_GRID, "1", "run of the relaxed structure", "str", required=False),
+        "reference_run": Variable(("reference",), "1", "run of the relaxed structure", "str", required=False),
+    },
+    {
+        "x": Variable(("x",), "1", "extra halide"),
+        "inversion": Variable(("inversion",), "1", "fraction of 4d sites that hold the halide"),
+        "temperature": Variable(("temperature",), "K", "temperature"),
+        "phase": Variable(("phase",), "1", "phase on the hull: reference phases, then argyrodites", "str"),
+        "reference": Variable(("reference",), "1", "reference phase", "str"),
+    },
+)
+
+_SITE_ENERGY = {
+    "charged_site_energy": "energy of one Li+ on the site of the lattice without other Li, at closed-shell charge",
+    "lattice_site_energy": "energy of one Li on the site of the lattice with all other Li, neutral",
+}
+
+SITE_ENERGIES = Schema(
+    "site_energies",
+    1,
+    {
+        **{
+            name: Variable(("sample",), "eV", f"{words}, less that of the same without it", required=False)
+            for name, words in _SITE_ENERGY.items()
+        },
+        "weight": Variable(("sample",), "1", "share of the sample in the sites of its kind, all orderings together"),
+        "density": Variable(("kind", "energy"), "eV-1", "kernel density of site energies, per site"),
+        "mean": Variable(("kind",), "eV", "mean site energy"),
+        "spread": Variable(("kind",), "eV", "standard deviation of site energies"),
+        "sites": Variable(("kind",), "1", "sites of the kind in a unit cell", "int64"),
+        **_estimate("overlap", "1", "overlap of two densities, the integral of the smaller", ("pair",)),
+        "bandwidth": Variable((), "eV", "standard deviation of the kernel"),
+    },
+    {
+        "site_kind": Variable(("sample",), "1", "kind of the tetrahedral site", "str"),
+        "site_number": Variable(("sample",), "1", "number of the site in its orbit", "int64"),
+        "ordering": Variable(("sample",), "1", "number of the S/halide ordering", "int64"),
+        "kind": Variable(("kind",), "1", "kind of tetrahedral site", "str"),
+        "pair": Variable(("pair",), "1", "two kinds of sites", "str"),
+        "energy": Variable(("energy",), "eV", "site energy"),
+    },
 )
 
 SCHEMAS: dict[str, Schema] = {
@@ -548,5 +661,9 @@ SCHEMAS: dict[str, Schema] = {
         RDF,
         COORDINATION,
         BARRIER,
+        RELAX,
+        ORDERINGS,
+        HULL,
+        SITE_ENERGIES,
     )
 }

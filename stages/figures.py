@@ -1,13 +1,14 @@
-"""Stage ``figures``: MSD, conductivity, van Hove and hop figures of runs in the lake."""
+"""Stage ``figures``: figures of runs in the lake: MSD, conductivity, van Hove, hops; hulls and site energies."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import ConfigError
 from argyase.stages._run import guarded, out
 
@@ -48,6 +49,38 @@ def draw(lake: Lake, runs: Sequence[Mapping[str, str]], folder: Path, note: str 
     return written
 
 
+def draw_energies(lake: Lake, runs: Sequence[RunRecord], folder: Path) -> list[Path]:
+    """Draw hulls, one a figure, and site energies, those of one calculator and composition in one."""
+    from argyase.figures import energies
+    from argyase.figures.style import save
+
+    groups: dict[str, list[RunRecord]] = {}
+    for record in runs:
+        p = {k: v for k, v in record.parameters.items() if k not in ("inversion", "configurational_entropy")}
+        key = record.id if record.stage == "hull" else json.dumps(p, sort_keys=True)
+        groups.setdefault(key, []).append(record)
+    names = [group[0].stage for group in groups.values()]
+    written: list[Path] = []
+    for name, group in zip(names, groups.values(), strict=True):
+        who = group[0].parameters["calculator"]
+        note = _note([str(who.get("potential", ""))]) or f"calculator: {who['name']}"
+        stem = folder / (name if names.count(name) == 1 else f"{name}-{group[0].id[:8]}")
+        if name == "hull":
+            written += save(energies.plot_hull(lake.open_run(group[0].id), note), stem)
+        else:
+            group.sort(key=lambda r: float(r.parameters["inversion"]))
+            data = [(f"{100 * r.parameters['inversion']:g} %", lake.open_run(r.id)) for r in group]
+            written += save(energies.plot_site_energies(data, f"{group[0].parameters['formula']}. {note}"), stem)
+    return written
+
+
+def _note(potentials: Collection[str]) -> str:
+    """What the model cards of shipped potentials warn of."""
+    from argyase.potentials.model_card import find_potential, shipped_potentials
+
+    return " ".join(sorted(find_potential(name).warning for name in set(potentials) & set(shipped_potentials())))
+
+
 def _labels(parameters: Sequence[Mapping[str, Any]], without: str = "") -> list[str]:
     """What tells the runs apart: composition, inversion, temperature, seed, replica, potential, supercell."""
     forms = {
@@ -73,31 +106,43 @@ def _labels(parameters: Sequence[Mapping[str, Any]], without: str = "") -> list[
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="argyase figures", description=__doc__)
-    parser.add_argument("runs", nargs="*", help="ids of trajectories (stage md or ingest); all of the lake if none")
+    parser.add_argument(
+        "runs", nargs="*", help="ids of trajectories (md, ingest), hulls and site energies; all of the lake if none"
+    )
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--figures", default="figures", help="folder for the figures (default: figures)")
     args = parser.parse_args(argv)
 
     def body() -> int:
         lake = Lake(args.lake, create=False)
-        chosen = [lake.record(r).id for r in args.runs] or [r.id for r in (*lake.search("md"), *lake.search("ingest"))]
-        if not chosen:
-            raise ConfigError(f"{args.lake}: no trajectory; make one with argyase run, argyase md or argyase ingest")
-        found: dict[str, dict[str, str]] = {run: {"md": run} for run in chosen}
-        for stage in ("msd", "conductivity", "vanhove", "hops"):
-            for record in lake.search(stage):
-                for source in record.inputs:
-                    if source in found:
-                        found[source][stage] = record.id
-        from argyase.potentials.model_card import find_potential, shipped_potentials
-
-        used = {str(lake.record(r).parameters.get("potential", "")) for r in chosen} & set(shipped_potentials())
-        note = " ".join(sorted(find_potential(name).warning for name in used))
-        for path in draw(lake, list(found.values()), Path(args.figures), note):
+        stages = ("md", "ingest", "hull", "site_energies")
+        records = [lake.record(r) for r in args.runs] or [r for stage in stages for r in lake.search(stage)]
+        if not records:
+            raise ConfigError(
+                f"{args.lake}: no trajectory, hull or site energies; make one with argyase run, md, ingest, hull or "
+                "site_energies"
+            )
+        still = [r for r in records if r.stage in ("hull", "site_energies")]
+        written = draw_energies(lake, still, Path(args.figures))
+        if chosen := [r.id for r in records if r not in still]:
+            written += _transport(lake, chosen, Path(args.figures))
+        for path in written:
             out.print(f"figure {path}", highlight=False)
         return 0
 
     return guarded(body)
+
+
+def _transport(lake: Lake, chosen: Sequence[str], folder: Path) -> list[Path]:
+    """Draw what there is of trajectories."""
+    found: dict[str, dict[str, str]] = {run: {"md": run} for run in chosen}
+    for stage in ("msd", "conductivity", "vanhove", "hops"):
+        for record in lake.search(stage):
+            for source in record.inputs:
+                if source in found:
+                    found[source][stage] = record.id
+    note = _note([str(lake.record(r).parameters.get("potential", "")) for r in chosen])
+    return draw(lake, list(found.values()), folder, note)
 
 
 if __name__ == "__main__":

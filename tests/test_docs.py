@@ -36,7 +36,7 @@ def test_commands_of_the_readme_exist() -> None:
     from argyase.stages._cli import COMMANDS
 
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"`argyase ([a-z]+)", text))
+    named = set(re.findall(r"`argyase ([a-z_]+)", text))
     assert {"run", "ingest", "lake"} <= named <= set(COMMANDS)
 
 

@@ -135,7 +135,7 @@ class _Displacements:
             self._together = max(1.0, float(np.average(ratios, weights=dofs))), max(dofs)
 
     def _origins_serve(self, weights: Mapping[int, float]) -> bool:
-        return self.frames >= 8 * max(weights)
+        return bool(self.frames >= 8 * max(weights))
 
     def average(self, weights: Mapping[int, float]) -> Estimate:
         """Of sum_l w_l |r(t + l) - r(t)|^2 over ions and origins."""
@@ -176,7 +176,7 @@ class _Window:
 
 def _windows(moved: _Displacements, time_step: float, dimensions: int) -> list[_Window]:
     """The windows from the shortest to the one that ends at half the run, or the longest that has an error."""
-    ends = []
+    ends: list[int] = []
     end = moved.frames // 2
     while end >= _SHORTEST:
         ends.insert(0, end)

@@ -19,6 +19,7 @@ from ase.optimize import FIRE
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
+from argyase.dynamics.relaxation import relax
 from argyase.errors import CalculatorError, StructureError
 from argyase.units import EV_PER_A3_TO_GPA
 
@@ -126,26 +127,6 @@ class Elasticity:
     """At the minimum, eV per atom."""
     bulk_modulus: float
     """GPa."""
-
-
-def relax(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.02, steps: int = 500) -> Atoms:
-    """A copy with the atoms at rest in the same cell: no force above `fmax` (eV/A).
-
-    Raises
-    ------
-    CalculatorError
-        If the forces are not that small after so many steps.
-    """
-    relaxed = atoms.copy()
-    relaxed.calc = calculator
-    optimizer = FIRE(relaxed, logfile=None)
-    if not optimizer.run(fmax=fmax, steps=steps):
-        left = float(np.linalg.norm(relaxed.get_forces(), axis=1).max())
-        raise CalculatorError(
-            f"relaxation of {atoms.get_chemical_formula()}: forces of {left:.3g} eV/A after {steps} steps, {fmax:g} "
-            "were asked for; allow more steps, or a larger fmax"
-        )
-    return relaxed
 
 
 def equation_of_state(

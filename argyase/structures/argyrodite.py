@@ -102,6 +102,35 @@ def argyrodite(
         elif decoration != "random":
             raise StructureError(f"decoration = {decoration!r}: allowed are 'random', 'quasirandom', 'ewald'")
         taken = ordering.place_lithium(supercell, lithium, rng)
+    atoms = assemble(is_halide_4a, is_halide_4d, taken, supercell, halide, a)
+    atoms.info.update(
+        x=x, inversion=inversion, supercell=supercell, seed=seed, li_added=li_added, halide=halide,
+        decoration=decoration, formula=formula(x, li_added, halide),
+    )  # fmt: skip
+    return atoms
+
+
+def assemble(
+    is_halide_4a: NDArray[np.bool_],
+    is_halide_4d: NDArray[np.bool_],
+    taken: NDArray[np.int64],
+    supercell: tuple[int, int, int] = (1, 1, 1),
+    halide: str = "Cl",
+    a: float | None = None,
+) -> Atoms:
+    """An argyrodite from what is on its sites, as `argyrodite` returns it but for ``info``.
+
+    Parameters
+    ----------
+    is_halide_4a, is_halide_4d
+        Where the halide is, the free S elsewhere, shape (4 x cell,).
+    taken
+        Numbers of the 48h sites with Li in the tiled cell (`sites.tile`).
+    supercell, halide, a
+        As in `argyrodite`.
+    """
+    cells, shape = math.prod(supercell), np.asarray(supercell, dtype=float)
+    s4a, s4d = sites.tile(sites.wyckoff("4a"), supercell), sites.tile(sites.wyckoff("4d"), supercell)
     s48h = sites.tile(sites.wyckoff("48h"), supercell)
     cage_48h = sites.nearest(s48h, s4d, supercell)
 
@@ -123,10 +152,6 @@ def argyrodite(
     )
     atoms.set_array("site", np.concatenate([np.full(len(p[0]), p[2]) for p in parts])[order])
     atoms.set_array("cage", np.concatenate([p[3] for p in parts])[order])
-    atoms.info.update(
-        x=x, inversion=inversion, supercell=supercell, seed=seed, li_added=li_added, halide=halide,
-        decoration=decoration, formula=formula(x, li_added, halide),
-    )  # fmt: skip
     return atoms
 
 

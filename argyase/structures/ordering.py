@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +145,175 @@ def decorrelate(
     halide_4a[:], halide_4d[:] = mask[:n], mask[n:]
 
 
+@dataclass(frozen=True)
+class Ordering:
+    """One of the distributions of S and halide over 4a and 4d of the unit cell that no symmetry turns into another."""
+
+    halide_4a: NDArray[np.bool_]
+    """Shape (4,), in the order of `sites.wyckoff`."""
+    halide_4d: NDArray[np.bool_]
+    multiplicity: int
+    """How many distributions symmetry makes of it."""
+
+
+@cache
+def _operations() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The 96 operations of the framework, F-43m with its centring translations: rotations and translations."""
+    import spglib
+
+    letters = ("4a", "4b", "4d", "16e")
+    where = [sites.wyckoff(letter) for letter in letters]
+    kinds = np.repeat(np.arange(len(letters)), [len(w) for w in where])
+    crystal = np.eye(3).tolist(), np.concatenate(where).tolist(), kinds.tolist()
+    found = spglib.get_symmetry(crystal, symprec=1e-5)
+    assert found is not None
+    return np.asarray(found["rotations"], dtype=np.int64), np.asarray(found["translations"])
+
+
+def permutations(where: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where each operation of the framework takes each of some sites of the unit cell.
+
+    Parameters
+    ----------
+    where
+        Fractional coordinates of a whole number of Wyckoff sites, shape (site, 3).
+
+    Returns
+    -------
+    ndarray
+        Numbers of sites, shape (operation, site).
+
+    Raises
+    ------
+    StructureError
+        If an operation leads to none of the sites.
+    """
+    rotations, translations = _operations()
+    images = np.einsum("oij,sj->osi", rotations, where) + translations[:, None]
+    distance = np.linalg.norm(sites.minimum_image(images[:, :, None] - where), axis=3)
+    if distance.min(axis=2).max() > 1e-4:
+        raise StructureError("the sites are not whole Wyckoff positions of F-43m: symmetry leads to others")
+    return np.asarray(distance.argmin(axis=2), dtype=np.int64)
+
+
+def distinct_orderings(on_4a: int, on_4d: int) -> list[Ordering]:
+    """All symmetry-distinct ways to put so many halides on the 4a and 4d sites of one unit cell.
+
+    Examples
+    --------
+    >>> [o.multiplicity for o in distinct_orderings(2, 2)]
+    [12, 24]
+    """
+    group = permutations(np.concatenate([sites.wyckoff("4a"), sites.wyckoff("4d")]))
+    found, seen = [], set[tuple[bool, ...]]()
+    for chosen_a, chosen_d in itertools.product(
+        itertools.combinations(range(4), on_4a), itertools.combinations(range(4, 8), on_4d)
+    ):
+        mask = np.zeros(8, dtype=bool)
+        mask[[*chosen_a, *chosen_d]] = True
+        if tuple(mask.tolist()) not in seen:
+            images = {tuple(image) for image in mask[group].tolist()}
+            seen |= images
+            found.append(Ordering(mask[:4], mask[4:], len(images)))
+    return found
+
+
+def inequivalent(ordering: Ordering, where: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Of some sites, one of each class that the symmetry of the ordering makes equivalent, and how many are in it.
+
+    Parameters
+    ----------
+    where
+        As in `permutations`.
+
+    Returns
+    -------
+    list of (number of the site, number of sites in its class)
+    """
+    group = permutations(np.concatenate([sites.wyckoff("4a"), sites.wyckoff("4d")]))
+    mask = np.concatenate([ordering.halide_4a, ordering.halide_4d])
+    keeps = (mask[group] == mask).all(axis=1)
+    images = permutations(where)[keeps]
+    first, counts = np.unique(images.min(axis=0), return_counts=True)
+    return list(zip(first.tolist(), counts.tolist(), strict=True))
+
+
+_EWALD_CELL_A = 10.0
+_LETTERS = ("48h", "4b", "16e", "4a", "4d")
+_BLOCKED_EV = 1e4
+
+
+@cache
+def _ewald_matrix(void: str = "") -> NDArray[np.float64]:
+    """Energies (eV) of unit charges on all pairs of sites of a cell of 10 A: 48h, 4b, 16e, 4a, 4d, and a void's."""
+    from pymatgen.analysis.ewald import EwaldSummation
+    from pymatgen.core import Lattice, Structure
+
+    where = np.concatenate([sites.wyckoff(letter) for letter in _LETTERS])
+    if void:
+        where = np.concatenate([where, sites.orbit(sites.TETRAHEDRAL_SITES[void])])
+    # One unit of charge on every site: the pair matrix then is of the geometry alone.
+    structure = Structure(Lattice.cubic(_EWALD_CELL_A), ["Li+"] * len(where), where)
+    return np.asarray(EwaldSummation(structure).total_energy_matrix)
+
+
+def ewald_arrangements(
+    halide_4a: NDArray[np.bool_],
+    halide_4d: NDArray[np.bool_],
+    lithium: int,
+    *,
+    starts: int = 4,
+    beside: tuple[str, int] | None = None,
+    a: float = _EWALD_CELL_A,
+) -> list[tuple[float, NDArray[np.int64]]]:
+    """Arrangements of Li on 48h of the unit cell, by their Ewald energy of formal charges, lowest first.
+
+    Li starts on random sites of the doublets and moves to the partner site or to an empty doublet as long as that
+    lowers the energy. Where starts end at the same energy, the first is kept. The energy is a ranking, not a physical
+    energy.
+
+    Parameters
+    ----------
+    halide_4a, halide_4d
+        Where the halide is, shape (4,).
+    lithium
+        How many Li on 48h.
+    starts
+        Number of starts.
+    beside
+        One more Li, which stays: the name of a tetrahedral site (`sites.TETRAHEDRAL_SITES`) and the number of the site
+        in its `sites.orbit`; 48h sites nearer than 0.2 a (2 A) remain empty.
+    a
+        Lattice constant, A.
+
+    Returns
+    -------
+    list
+        Energy of the cell, eV, and the 48h sites taken, ascending.
+    """
+    matrix = _ewald_matrix(beside[0] if beside else "")
+    charge = np.zeros(len(matrix))
+    charge[48:52], charge[52:76] = 5.0, -2.0
+    charge[68 + np.flatnonzero(halide_4a)] = -1.0
+    charge[72 + np.flatnonzero(halide_4d)] = -1.0
+    blocked = np.zeros(48)
+    if beside is not None:
+        name, number = beside
+        void = sites.orbit(sites.TETRAHEDRAL_SITES[name])[number]
+        charge[76 + number] = 1.0
+        distance = np.linalg.norm(sites.minimum_image(sites.wyckoff("48h") - void), axis=1)
+        blocked[distance < 0.2] = _BLOCKED_EV
+    field = 2 * matrix @ charge
+    fixed = float(charge @ matrix @ charge)
+    found: list[tuple[float, NDArray[np.int64]]] = []
+    for start in range(starts):
+        taken, energy = _settle(matrix[:48, :48], field[:48] + blocked, sites.doublets(), lithium, start)
+        total = (fixed + energy) * _EWALD_CELL_A / a
+        if all(abs(total - other) > 1e-4 for other, _ in found):  # rounding is 1e-9 eV
+            found.append((total, taken))
+    return sorted(found, key=lambda pair: pair[0])
+
+
 def lowest_ewald(
     on_4a: int, on_4d: int, lithium: int, halide: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
@@ -158,28 +329,15 @@ def lowest_ewald(
     tuple
         Masks of the halide on 4a and 4d, shape (4,), and the 48h sites taken, ascending.
     """
-    from pymatgen.analysis.ewald import EwaldSummation
-    from pymatgen.core import Lattice, Structure
-
-    letters = ["48h", "4b", "16e", "4a", "4d"]
-    where = np.concatenate([sites.wyckoff(letter) for letter in letters])
-    # One unit of charge on every site: the pair matrix then is of the geometry alone.
-    structure = Structure(Lattice.cubic(10.0), ["Li+"] * len(where), where)
-    matrix = EwaldSummation(structure).total_energy_matrix
-    pairs = sites.doublets()
     best: tuple[float, tuple[int, ...], tuple[int, ...], NDArray[np.int64]] | None = None
     for chosen_a in itertools.combinations(range(4), on_4a):
         for chosen_d in itertools.combinations(range(4), on_4d):
-            charge = np.concatenate([np.zeros(48), np.full(4, 5.0), np.full(24, -2.0)])
-            charge[68 + np.array(chosen_a, dtype=int)] = -1.0
-            charge[72 + np.array(chosen_d, dtype=int)] = -1.0
-            field = 2 * matrix @ charge
-            fixed = float(charge @ matrix @ charge)
-            for start in range(4):
-                taken, energy = _settle(matrix[:48, :48], field[:48], pairs, lithium, start)
-                # Compared with a margin: rounding must not decide between equivalent orderings.
-                if best is None or fixed + energy < best[0] - 1e-6:
-                    best = (fixed + energy, chosen_a, chosen_d, taken)
+            mask_4a, mask_4d = np.zeros(4, dtype=bool), np.zeros(4, dtype=bool)
+            mask_4a[list(chosen_a)], mask_4d[list(chosen_d)] = True, True
+            energy, taken = ewald_arrangements(mask_4a, mask_4d, lithium)[0]
+            # Compared with a margin: rounding must not decide between equivalent orderings.
+            if best is None or energy < best[0] - 1e-6:
+                best = (energy, chosen_a, chosen_d, taken)
     assert best is not None
     mask_4a, mask_4d = np.zeros(4, dtype=bool), np.zeros(4, dtype=bool)
     mask_4a[list(best[1])], mask_4d[list(best[2])] = True, True
@@ -199,15 +357,11 @@ def _settle(
     self_energy = np.diag(matrix)
     while True:
         slope = field + 2 * matrix @ taken  # energy of a Li more, but for its self term
-        full_doublets = set(doublet[taken > 0].tolist())
-        gain, move = -1e-9, None
-        for i in np.flatnonzero(taken):
-            for j in np.flatnonzero(taken == 0):
-                if doublet[j] != doublet[i] and int(doublet[j]) in full_doublets:
-                    continue
-                change = slope[j] - slope[i] + self_energy[j] + self_energy[i] - 2 * matrix[i, j]
-                if change < gain:
-                    gain, move = change, (i, j)
-        if move is None:
-            return np.flatnonzero(taken), float(field @ taken + taken @ matrix @ taken)
-        taken[move[0]], taken[move[1]] = 0.0, 1.0
+        here, there = np.flatnonzero(taken), np.flatnonzero(taken == 0)
+        i, j = here[:, None], there[None, :]
+        change = slope[j] - slope[i] + self_energy[j] + self_energy[i] - 2 * matrix[i, j]
+        change[np.isin(doublet[there], doublet[here])[None, :] & (doublet[j] != doublet[i])] = np.inf
+        best = int(np.argmin(change))
+        if not change.flat[best] < -1e-9:
+            return here, float(field @ taken + taken @ matrix @ taken)
+        taken[here[best // len(there)]], taken[there[best % len(there)]] = 0.0, 1.0

@@ -28,7 +28,7 @@ from argyase.calculators import calculator, identity, single_point
 from argyase.calculators.vasp import PRESETS, k_mesh
 from argyase.datalake.lake import Lake
 from argyase.errors import CalculatorError, ConfigError
-from argyase.stages import label
+from argyase.stages import label, relax, structures
 from argyase.stages import lake as lake_command
 from argyase.structures.argyrodite import argyrodite
 
@@ -315,6 +315,25 @@ def test_a_cell_is_relaxed(vasp: Path) -> None:
     # And what is large is gone.
     (folder,) = vasp.iterdir()
     assert not {"WAVECAR", "POTCAR"} & {path.name for path in folder.iterdir()}
+
+
+def test_the_stage_relax_takes_what_vasp_relaxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ase.io.write(tmp_path / "copper.extxyz", copper())
+    lake = Lake(tmp_path / "lake")
+    config = relax.Config("copper.extxyz", "vasp", ("preset=relax", 'setups={"Cu": "", "Al": ""}'))
+    monkeypatch.setenv("VASP_STAND_IN", "unconverged")
+    with pytest.raises(CalculatorError, match="the electrons did not converge"):
+        relax.run(config, lake)
+    monkeypatch.delenv("VASP_STAND_IN")
+    data = lake.open_run(relax.run(config, lake)[0])  # another attempt: such a failure settles nothing
+    atoms = structures.to_atoms(data)
+    assert atoms.get_chemical_symbols() == copper().get_chemical_symbols()
+    assert np.abs(atoms.cell.array - copper().cell.array).max() > 0.01
+    atoms.calc = EMT()
+    # CONTCAR and vasprun.xml have 8 digits or so.
+    np.testing.assert_allclose(data["forces"], atoms.get_forces(), atol=1e-5)
+    assert np.abs(data["forces"]).max() < 0.03
+    assert float(data["energy"]) == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
 
 
 def test_folders_are_of_one_structure_each(vasp: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argyase.errors import CalculatorError, StructureError
-from argyase.potentials.validation import barrier, equation_of_state, inward_fall, nearest_pair, pair_scan, relax
+from argyase.potentials.validation import barrier, equation_of_state, inward_fall, nearest_pair, pair_scan
 
 
 def lennard_jones(r: np.ndarray) -> np.ndarray:
@@ -150,9 +150,3 @@ def test_barrier_refuses() -> None:
         barrier(here, near, TwoWells())
     with pytest.raises(StructureError, match="same atoms"):
         barrier(here, Atoms("He", [[1.0, 0, 0]], cell=[10, 10, 10]), TwoWells())
-
-
-def test_relax_says_what_is_left() -> None:
-    atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 1.4]])
-    with pytest.raises(CalculatorError, match=r"Ar2: forces of .* after 2 steps, 1e-05 were asked for"):
-        relax(atoms, LennardJones(rc=10.0), fmax=1e-5, steps=2)

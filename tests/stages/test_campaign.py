@@ -267,7 +267,7 @@ def test_a_run_that_explodes_is_kept_and_named(tmp_path: Path) -> None:
         (["ingest", "none.xyz", "--time-step-ps", "0.1", "--lake", "lake"], 3, "none.xyz: no such file"),
         (["ingest", "none.xyz", "--lake", "lake"], 2, "missing time_step_ps"),
         (["lake", "show", "ab", "--lake", "."], 3, "6 of them are enough"),
-        (["figures", "--lake", "."], 2, "no trajectory; make one with argyase run"),
+        (["figures", "--lake", "."], 2, "no trajectory, hull or site energies; make one with argyase run"),
     ],
 )
 def test_wrong_commands(arguments: Sequence[str], code: int, said: str, tmp_path: Path) -> None:
