@@ -334,13 +334,13 @@ JUMPS = Schema(
     },
 )
 
-_GRID = ("grid_a", "grid_b", "grid_c")
+_VOXELS = ("grid_a", "grid_b", "grid_c")
 DENSITY = Schema(
     "density",
     1,
     {
-        "density": Variable(_GRID, "angstrom-3", "probability density of the ions", "float32"),
-        "free_energy": Variable(_GRID, "eV", "free energy -kT ln(density / largest density)", "float32"),
+        "density": Variable(_VOXELS, "angstrom-3", "probability density of the ions", "float32"),
+        "free_energy": Variable(_VOXELS, "eV", "free energy -kT ln(density / largest density)", "float32"),
         "mean_density": Variable((), "angstrom-3", "mean density"),
         **_estimate("percolation_level", "1", "highest level that percolates, in mean densities", ("dimension",)),
         **_estimate("barrier", "eV", "free energy of the highest level that percolates", ("dimension",)),
