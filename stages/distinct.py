@@ -49,8 +49,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             done += len(positions)
         room = float((1 / np.linalg.norm(np.linalg.inv(cell), axis=0)).min()) / 2
         r_max = config.r_max or min(10.0, config.width * int(room / config.width))
-        settings = {"lags": lags, "origins": config.origins, "r_max": r_max, "width": config.width}
-        return van_hove_distinct(kept, frames, trajectory.time_step_ps, cell, **settings)
+        return van_hove_distinct(
+            kept, frames, trajectory.time_step_ps, cell,
+            lags=lags, origins=config.origins, r_max=r_max, width=config.width,
+        )  # fmt: skip
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("distinct", DISTINCT, lake, config.run, settings, compute, config)

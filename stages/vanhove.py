@@ -35,8 +35,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         trajectory = lake.trajectory(record.id)
         sums = species_sums(chunks_of(lake, record, report), trajectory.coords["species"], config.ion)
         blocks = path_blocks(lake, record, config.ion, sums)
-        bins = {"r_max": config.r_max, "width": config.width}
-        return van_hove_self(blocks, trajectory.time_step_ps, stride=config.stride, **bins)
+        return van_hove_self(
+            blocks, trajectory.time_step_ps, stride=config.stride, r_max=config.r_max, width=config.width
+        )
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("vanhove", VANHOVE, lake, config.run, settings, compute, config)

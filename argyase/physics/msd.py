@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,24 +48,39 @@ def mean_squared_displacement(paths: NDArray[np.float64]) -> NDArray[np.float64]
     >>> mean_squared_displacement(straight)[:, 0]
     array([0., 1., 4., 9.])
     """
-    frames, ions, _ = paths.shape
-    size = fft.next_fast_len(2 * frames, real=True)
-    spectrum = np.zeros((size // 2 + 1, 3))
-    squares = np.zeros((frames, 3))
-    for first in range(0, ions, _IONS_AT_ONCE):
-        part = paths[:, first : first + _IONS_AT_ONCE]
-        part = part - part.mean(axis=0)
-        squares += (part**2).sum(axis=1)
-        transform = fft.rfft(part, n=size, axis=0)
-        spectrum += (transform.real**2 + transform.imag**2).sum(axis=1)
-    correlation = fft.irfft(spectrum, n=size, axis=0)[:frames]
-    total = np.concatenate([np.zeros((1, 3)), np.cumsum(squares, axis=0)])
-    origins = np.arange(frames, 0, -1)
-    # sum_t r(t+l)^2 + r(t)^2 over the origins of lag l
-    both = (total[-1] - total[:frames]) + total[origins]
-    msd = (both - 2 * correlation) / (origins[:, None] * ions)
-    msd[0] = 0.0
-    return np.asarray(np.maximum(msd, 0.0))
+    spectrum = _Spectrum(len(paths))
+    spectrum.add(paths)
+    return spectrum.msd()
+
+
+class _Spectrum:
+    """What `mean_squared_displacement` needs of the paths, some ions at a time."""
+
+    def __init__(self, frames: int) -> None:
+        self._size = fft.next_fast_len(2 * frames, real=True)
+        self._power = np.zeros((self._size // 2 + 1, 3))
+        self._squares = np.zeros((frames, 3))
+        self._ions = 0
+
+    def add(self, paths: NDArray[np.float64]) -> None:
+        for first in range(0, paths.shape[1], _IONS_AT_ONCE):
+            part = paths[:, first : first + _IONS_AT_ONCE]
+            part = part - part.mean(axis=0)
+            self._squares += (part**2).sum(axis=1)
+            transform = fft.rfft(part, n=self._size, axis=0)
+            self._power += (transform.real**2 + transform.imag**2).sum(axis=1)
+        self._ions += paths.shape[1]
+
+    def msd(self) -> NDArray[np.float64]:
+        frames = len(self._squares)
+        correlation = fft.irfft(self._power, n=self._size, axis=0)[:frames]
+        total = np.concatenate([np.zeros((1, 3)), np.cumsum(self._squares, axis=0)])
+        origins = np.arange(frames, 0, -1)
+        # sum_t r(t+l)^2 + r(t)^2 over the origins of lag l
+        both = (total[-1] - total[:frames]) + total[origins]
+        msd = (both - 2 * correlation) / (origins[:, None] * self._ions)
+        msd[0] = 0.0
+        return np.asarray(np.maximum(msd, 0.0))
 
 
 @dataclass(frozen=True)
@@ -99,18 +114,37 @@ class _Displacements:
     The one with more degrees of freedom is taken.
     """
 
-    def __init__(self, paths: NDArray[np.float64]) -> None:
-        self._paths = paths
-        self.frames, self.ions = paths.shape[:2]
-        self._known: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    def __init__(self, frames: int, more_lags: Sequence[int] = ()) -> None:
+        self.frames, self.ions = frames, 0
+        self.ends: list[int] = []  # last lags of the windows, from the shortest to half the run
+        end = frames // 2
+        while end >= _SHORTEST:
+            self.ends.insert(0, end)
+            end //= 2
+        lags = {lag for end in self.ends for lag in _line(end)} | set(more_lags)
+        self._over_ions_of = {lag: np.zeros(frames - lag) for lag in sorted(lags)}
+        self._parts: dict[int, list[NDArray[np.float64]]] = {lag: [] for lag in sorted(lags)}
         self._together = (math.nan, 0.0)
 
-    def _at(self, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    @classmethod
+    def of(cls, paths: NDArray[np.float64]) -> _Displacements:
+        """Of all paths at once."""
+        moved = cls(len(paths))
+        moved.add(paths)
+        return moved
+
+    def add(self, paths: NDArray[np.float64]) -> None:
+        """The paths of some more ions, (frame, ion, 3)."""
         from argyase.physics._kernels import squared_displacements
 
-        if lag not in self._known:
-            self._known[lag] = squared_displacements(self._paths, lag)
-        return self._known[lag]
+        for lag, sums in self._over_ions_of.items():
+            over_ions, over_origins = squared_displacements(paths, lag)
+            sums += paths.shape[1] * over_ions
+            self._parts[lag].append(over_origins)
+        self.ions += paths.shape[1]
+
+    def _at(self, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self._over_ions_of[lag] / self.ions, np.concatenate(self._parts[lag])
 
     def _over_origins(self, weights: Mapping[int, float]) -> Estimate:
         longest = max(weights)
@@ -154,9 +188,9 @@ class _Displacements:
         return max(found, key=lambda e: e.dof)
 
 
-def _line(first: int, last: int, scale: float) -> dict[int, float]:
-    """Weights whose sum over the MSD at lags first ... last is `scale` times the slope of its straight line."""
-    lags = np.unique(np.linspace(first, last, _LAGS).round().astype(int))
+def _line(end: int, scale: float = 1.0) -> dict[int, float]:
+    """Weights whose sum over the MSD at lags end/2 ... end is `scale` times the slope of its straight line."""
+    lags = np.unique(np.linspace(end // 2, end, _LAGS).round().astype(int))
     centred = lags - lags.mean()
     return {int(lag): scale * float(w) for lag, w in zip(lags, centred / (centred**2).sum(), strict=True)}
 
@@ -176,14 +210,9 @@ class _Window:
 
 def _windows(moved: _Displacements, time_step: float, dimensions: int) -> list[_Window]:
     """The windows from the shortest to the one that ends at half the run, or the longest that has an error."""
-    ends: list[int] = []
-    end = moved.frames // 2
-    while end >= _SHORTEST:
-        ends.insert(0, end)
-        end //= 2
-    lines = [_line(end // 2, end, 1.0 / (2 * dimensions * time_step)) for end in ends]
+    lines = [_line(end, 1.0 / (2 * dimensions * time_step)) for end in moved.ends]
     moved.calibrate(lines)
-    windows = [_Window(end, line, moved.average(line)) for end, line in zip(ends, lines, strict=True)]
+    windows = [_Window(end, line, moved.average(line)) for end, line in zip(moved.ends, lines, strict=True)]
     return [w for w in windows if np.isfinite(w.slope.stderr)]
 
 
@@ -227,7 +256,7 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     (2025) (generalised least squares). Why the slope falls: the velocity autocorrelation of overdamped reversible
     motion is minus a sum of decaying exponentials; of back-jumps, R. Kutner, Phys. Lett. A 81, 239 (1981).
     """
-    return _diffusivity(_Displacements(paths), time_step, dimensions)
+    return _diffusivity(_Displacements.of(paths), time_step, dimensions)
 
 
 def _diffusivity(moved: _Displacements, time_step: float, dimensions: int = 3) -> Diffusion:
@@ -275,13 +304,14 @@ def _widened(estimate: Estimate, systematic: float) -> Estimate:
     return Estimate(estimate.value, stderr, estimate.dof * (stderr / max(estimate.stderr, 1e-300)) ** 4)
 
 
-def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
+def msd(paths: NDArray[np.float64] | Iterable[NDArray[np.float64]], time_step: float) -> xr.Dataset:
     """MSD of all lags with its error, and the tracer diffusion coefficient.
 
     Parameters
     ----------
     paths
-        Unwrapped, without drift (`argyase.physics.unwrap.diffusing_paths`), shape (frame, ion, 3), A.
+        Unwrapped, without drift (`argyase.physics.unwrap.diffusing_paths`), shape (frame, ion, 3), A; or some ions at a
+        time, arrays of that shape.
     time_step
         Time between frames, ps.
 
@@ -297,12 +327,22 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
     TrajectoryError
         If the paths have the wrong shape or hold NaN.
     """
-    if paths.ndim != 3 or paths.shape[2] != 3 or paths.shape[1] == 0:
-        raise TrajectoryError(f"paths of shape {paths.shape}: expected (frame, ion, 3) with at least one ion")
-    if not np.isfinite(paths).all():
-        raise TrajectoryError("paths: some coordinates are not finite")
+    blocks_of_ions = [paths] if isinstance(paths, np.ndarray) else paths
+    moved: _Displacements | None = None
+    for block in blocks_of_ions:
+        if block.ndim != 3 or block.shape[2] != 3 or block.shape[1] == 0:
+            raise TrajectoryError(f"paths of shape {block.shape}: expected (frame, ion, 3) with at least one ion")
+        if not np.isfinite(block).all():
+            raise TrajectoryError("paths: some coordinates are not finite")
+        if moved is None:
+            frames = len(block)
+            sampled = np.unique(np.geomspace(1, max(1, frames // 2), 40).round().astype(int)).tolist()
+            moved, spectrum = _Displacements(frames, sampled), _Spectrum(frames)
+        moved.add(block)
+        spectrum.add(block)
+    if moved is None:
+        raise TrajectoryError("paths: none; expected (frame, ion, 3) with at least one ion")
     attrs, units = {}, A2_PER_PS_TO_CM2_PER_S
-    moved = _Displacements(paths)
     try:
         found = _diffusivity(moved, time_step)
         start, stop = found.start, found.stop
@@ -312,11 +352,9 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
         start = stop = np.nan
         d = undetermined("diffusivity", error.upper * units)
     windows = _windows(moved, time_step, 3)
-    axes = mean_squared_displacement(paths)
-    frames = len(paths)
+    axes = spectrum.msd()
     lags = np.arange(frames)
-    sampled = np.unique(np.geomspace(1, max(1, frames // 2), 40).round().astype(int))
-    errors = [moved.average({int(lag): 1.0}).stderr for lag in sampled]
+    errors = [moved.average({lag: 1.0}).stderr for lag in sampled]
     stderr = np.interp(lags, [0, *sampled], [0.0, *errors], right=np.nan)
     return MSD.dataset(
         attrs=attrs,
@@ -331,5 +369,5 @@ def msd(paths: NDArray[np.float64], time_step: float) -> xr.Dataset:
         **d,
         fit_start=start,
         fit_stop=stop,
-        ions=paths.shape[1],
+        ions=moved.ions,
     )
