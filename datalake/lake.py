@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import itertools
 import json
 import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +28,7 @@ import xarray as xr
 
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
+from argyase.datalake.cube import Source, cube, describe
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
 from argyase.datalake.files import fsync, fsync_tree, replace_json, sha256
 from argyase.datalake.identity import canonical, run_id
@@ -56,6 +56,24 @@ class RunRecord:
     version: int
     files: dict[str, dict[str, Any]]
     path: Path = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A run and what it was computed from; `record` is None if the lake does not have it."""
+
+    id: str
+    record: RunRecord | None
+    parents: list[Lineage]
+
+    def walk(self) -> Iterator[Lineage]:
+        """The run, then each of its ancestors once."""
+        waiting, seen = [self], set[str]()
+        while waiting:
+            if (item := waiting.pop(0)).id not in seen:
+                seen.add(item.id)
+                yield item
+                waiting += item.parents
 
 
 @dataclass(frozen=True)
@@ -246,40 +264,66 @@ class Lake:
         A number or text must be equal (after rounding), a tuple (low, high) is a range with its ends, a list names
         alternatives; ``md__timestep_fs`` looks inside a table.
         """
-        return [
-            _record(r, self._folder(r["stage"], r["id"]))
-            for r in self._catalogue.records(stage)
-            if all(_matches(_lookup(r["parameters"], k), v) for k, v in parameters.items())
-        ]
+        return [_record(r, self._folder(r["stage"], r["id"])) for r in self._catalogue.records(stage, parameters)]
 
     def open(
-        self, stage: str, dims: Sequence[str] = ("x", "inversion", "temperature_K", "seed"), **parameters: Any
+        self,
+        stage: str,
+        dims: Sequence[str] = ("x", "inversion", "temperature_K", "seed"),
+        lazy: bool = False,
+        **parameters: Any,
     ) -> xr.Dataset:
         """All runs of a stage as one dataset over the parameters named in `dims`; missing points are NaN.
+
+        The labels are the parameters as the lake keeps them, rounded to four decimals, so that ``.sel(x=0.3)`` finds
+        what was stored as 0.1 + 0.2. Where runs have other coordinates (lags, distances), the dataset has those of
+        all. Runs without one of the parameters are at NaN, or at an empty text.
+
+        Parameters
+        ----------
+        stage
+            Stage of the runs.
+        dims
+            Parameters that become dimensions; what no run has is left out.
+        lazy
+            Arrays of dask, read when they are computed; then trajectories are in it, too.
+        **parameters
+            As in `search`.
 
         Raises
         ------
         NotInLakeError
             If no run matches.
         DatalakeError
-            If two runs fall onto one point; the message names the parameter to select by.
+            If two runs fall onto one point (the message names the parameter to select by), if they are of versions
+            that do not mix, or if `lazy` is asked for without dask.
+        CorruptRunError
+            If a file cannot be read.
         """
-        records = self.search(stage, **parameters)
-        if not records:
+        found = self._catalogue.numbers(stage, parameters)
+        if not found:
             raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
-        used = [d for d in dims if any(d in r.parameters for r in records)]
-        seen: dict[tuple[Any, ...], RunRecord] = {}
-        pieces = []
-        for record in records:
-            point = tuple(record.parameters.get(d, np.nan) for d in used)
-            if point in seen:
-                raise DatalakeError(_clash(record, seen[point], used, point))
-            seen[point] = record
-            dataset = self.open_run(record.id).assign_attrs({})
-            pieces.append(dataset.expand_dims({d: [p] for d, p in zip(used, point, strict=True)}))
-        cube = xr.combine_by_coords(pieces, combine_attrs="drop_conflicts", join="outer") if used else pieces[0]
-        assert isinstance(cube, xr.Dataset)
-        return cube
+        return cube(stage, [Source(i, self._folder(stage, i), p, s, v) for i, p, s, v in found], dims, lazy)
+
+    def lineage(self, name: str) -> Lineage:
+        """Where a run comes from: its inputs, theirs, and so on up to structures and labels.
+
+        A run whose parameters hold the hash of a file that another run published (a trained potential) descends from
+        that one, too. An input that the lake does not have is there with its id and no record.
+        """
+        made: dict[str, Lineage] = {}
+
+        def of(run: str, below: frozenset[str] = frozenset()) -> Lineage:
+            if run not in made:
+                if run not in self:
+                    return made.setdefault(run, Lineage(run, None, []))
+                record, below = self.record(run), below | {run}
+                parents = [*record.inputs, *(o for h in _hashes(record.parameters) for o in self._catalogue.owners(h))]
+                # Two fits may have come to the very same file: what is below is no parent.
+                made[run] = Lineage(run, record, [of(i, below) for i in dict.fromkeys(parents) if i not in below])
+            return made[run]
+
+        return of(self.record(name).id)
 
     def unfinished(self) -> list[Unfinished]:
         """Runs in progress and runs whose writer died."""
@@ -447,6 +491,7 @@ class Attempt:
             "created": _provenance.now(),
             "schema": self._schema.name if self._schema else "",
             "version": self._version,
+            "variables": describe(dataset),
             "files": files,
         }
         replace_json(self.path / "run.json", record)
@@ -509,30 +554,15 @@ def _owner(path: Path) -> str:
         return "another process"
 
 
-def _lookup(parameters: Mapping[str, Any], key: str) -> Any:
-    value: Any = parameters
-    for part in key.split("__"):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
+def _hashes(value: Any) -> Iterator[str]:
+    """The sha256 sums among parameters."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _hashes(item)
+    elif isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        yield value
 
 
-def _matches(have: Any, want: Any) -> bool:
-    if isinstance(want, tuple):
-        low, high = (canonical(w) for w in want)
-        return isinstance(have, int | float) and low <= have <= high
-    if isinstance(want, list) and not isinstance(have, list):
-        return any(_matches(have, w) for w in want)
-    return bool(have == canonical(want))
-
-
-def _clash(a: RunRecord, b: RunRecord, used: Sequence[str], point: Sequence[Any]) -> str:
-    keys = itertools.chain(a.parameters, b.parameters)
-    other = sorted({k for k in keys if a.parameters.get(k) != b.parameters.get(k)} - set(used))
-    where = ", ".join(f"{d} = {p}" for d, p in zip(used, point, strict=True))
-    hint = f"select one by {', '.join(f'{k}=...' for k in other)}" if other else "their inputs differ; remove one"
-    return f"{a.stage}: the runs {a.id} and {b.id} are both at {where}; {hint}"
-
-
-__all__ = ["Attempt", "Lake", "Problem", "RunRecord", "SchemaError", "Unfinished"]
+__all__ = ["Attempt", "Lake", "Lineage", "Problem", "RunRecord", "SchemaError", "Unfinished"]

@@ -7,8 +7,10 @@ import json
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
 
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import Lake, Lineage, RunRecord
 from argyase.datalake.store import failures
 from argyase.stages._run import guarded, out
 
@@ -19,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "ls": "list the runs, and the unfinished ones",
-        "show": "print one run: parameters, inputs, scalars, data",
+        "show": "print one run: parameters, inputs, scalars, provenance, where it comes from, data",
         "failures": "list the frames that could not be labelled, and why",
         "verify": "check the files of one run, or of all, against their hashes",
         "rm": "remove a run",
@@ -63,8 +65,7 @@ def _list(lake: Lake, stage: str | None) -> None:
     for column in ("run", "stage", "created", "of"):
         table.add_column(column, no_wrap=column != "of")
     for record in lake.search(stage):
-        what = "  ".join(f"{k}={record.parameters[k]}" for k in _IN_LIST if k in record.parameters)
-        table.add_row(record.id, record.stage, str(record.created)[:19], what)
+        table.add_row(record.id, record.stage, str(record.created)[:19], _of(record))
     for item in lake.unfinished():
         state = "running" if item.alive else "unfinished"
         table.add_row(item.id, item.stage, state, f"{item.frames} frames in {item.path}")
@@ -98,7 +99,26 @@ def _show(lake: Lake, run: str) -> None:
             default=str,
         )
     )
+    out.print(_tree(lake.lineage(record.id), Tree("lineage"), set()))
     out.print(str(lake.open_run(record.id)), highlight=False, markup=False)
+
+
+def _tree(lineage: Lineage, tree: Tree, drawn: set[str]) -> Tree:
+    """Draw a run and its ancestors below it, each of them with its own ancestors once."""
+    if lineage.record is None:
+        what = "not in this lake"
+    else:
+        what = f"{lineage.record.stage}  {_of(lineage.record)}"
+    again = lineage.id in drawn and bool(lineage.parents)
+    branch = tree.add(Text(f"{lineage.id}  {what}{'  (see above)' if again else ''}"))
+    drawn.add(lineage.id)
+    for parent in () if again else lineage.parents:
+        _tree(parent, branch, drawn)
+    return tree
+
+
+def _of(record: RunRecord) -> str:
+    return "  ".join(f"{k}={record.parameters[k]}" for k in _IN_LIST if k in record.parameters)
 
 
 if __name__ == "__main__":
