@@ -3,22 +3,23 @@
 ::
 
     lake/runs/<stage>/<id[:2]>/<id>/    run.json, data.nc, and traj.zarr for trajectories
-    lake/work/<id>.<attempt>/           in progress
+    lake/work/<id>.<attempt>/           in progress: begin.json says what, since when and by whom
+    lake/failed/<id>.json               a run that ended by an error and left nothing else
     lake/catalogue.sqlite               disposable index
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
-import itertools
 import json
 import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ import xarray as xr
 
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
+from argyase.datalake.cube import Source, cube, describe
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
 from argyase.datalake.files import fsync, fsync_tree, replace_json, sha256
 from argyase.datalake.identity import canonical, run_id
@@ -59,6 +61,27 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """A run and what it was computed from; `record` is None if the lake does not have it."""
+
+    id: str
+    record: RunRecord | None
+    parents: list[Lineage]
+
+    def walk(self) -> Iterator[Lineage]:
+        """The run, then each of its ancestors once."""
+        waiting, seen = [self], set[str]()
+        while waiting:
+            if (item := waiting.pop(0)).id not in seen:
+                seen.add(item.id)
+                yield item
+                waiting += item.parents
+
+
+_LEFT = "left unfinished"
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """A run in progress, or one whose writer died."""
 
@@ -67,6 +90,25 @@ class Unfinished:
     path: Path
     frames: int
     alive: bool
+    parameters: dict[str, Any]
+    attempts: list[dict[str, Any]]
+
+    @property
+    def state(self) -> str:
+        """``running``; ``failed`` if it ended by an error; ``stale`` if it was killed or interrupted."""
+        if self.alive:
+            return "running"
+        return "failed" if self.exit not in ("", "KeyboardInterrupt", _LEFT) else "stale"
+
+    @property
+    def exit(self) -> str:
+        """The error that ended the last attempt; empty if it did not live to tell."""
+        return str(self.attempts[-1].get("exit", "")) if self.attempts else ""
+
+    @property
+    def begun(self) -> str:
+        """When the first attempt began."""
+        return str(self.attempts[0].get("start", "")) if self.attempts else ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +158,15 @@ class Lake:
     def _folder(self, stage: str, name: str) -> Path:
         return self.path / "runs" / stage / name[:2] / name
 
+    def _failed(self, name: str) -> Path:
+        return self.path / "failed" / f"{name}.json"
+
+    def _published(self, name: str) -> Path | None:
+        try:
+            return self._find(name)
+        except NotInLakeError:
+            return None
+
     def _find(self, name: str) -> Path:
         if len(name) < 6 or not all(c in "0123456789abcdef" for c in name):
             raise NotInLakeError(f"{name!r}: not an id; ids are 20 hexadecimal digits, and 6 of them are enough")
@@ -128,11 +179,7 @@ class Lake:
 
     def __contains__(self, name: object) -> bool:
         """Whether a run of this id is published."""
-        try:
-            self._find(str(name))
-        except NotInLakeError:
-            return False
-        return True
+        return self._published(str(name)) is not None
 
     def file(self, name: str, file: str) -> Path:
         """Path of a file of a run.
@@ -181,8 +228,24 @@ class Lake:
             return attempt.publish(dataset, scalars)
 
     def remove(self, name: str) -> None:
-        """Remove a published run: it disappears by one rename, then its files are deleted."""
-        path = self._find(name)
+        """Remove a published run, by one rename; or else what is left of one that was not finished.
+
+        Raises
+        ------
+        RunningElsewhereError
+            If a living process works on it.
+        """
+        try:
+            path = self._find(name)
+        except NotInLakeError:
+            left = [item for item in (*self.unfinished(), *self.failures()) if item.id.startswith(name)]
+            if len({item.id for item in left}) != 1:
+                raise
+            if any(item.alive for item in left):
+                raise RunningElsewhereError(f"{name}: {_owner(left[0].path)} works on it; stop it first") from None
+            for item in left:
+                shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+            return
         aside = self.path / "work" / f"{path.name}.removed.{os.getpid()}"
         aside.parent.mkdir(exist_ok=True)
         os.rename(path, aside)
@@ -246,52 +309,81 @@ class Lake:
         A number or text must be equal (after rounding), a tuple (low, high) is a range with its ends, a list names
         alternatives; ``md__timestep_fs`` looks inside a table.
         """
-        return [
-            _record(r, self._folder(r["stage"], r["id"]))
-            for r in self._catalogue.records(stage)
-            if all(_matches(_lookup(r["parameters"], k), v) for k, v in parameters.items())
-        ]
+        return [_record(r, self._folder(r["stage"], r["id"])) for r in self._catalogue.records(stage, parameters)]
 
     def open(
-        self, stage: str, dims: Sequence[str] = ("x", "inversion", "temperature_K", "seed"), **parameters: Any
+        self,
+        stage: str,
+        dims: Sequence[str] = ("x", "inversion", "temperature_K", "seed"),
+        lazy: bool = False,
+        **parameters: Any,
     ) -> xr.Dataset:
         """All runs of a stage as one dataset over the parameters named in `dims`; missing points are NaN.
+
+        The labels are the parameters as the lake keeps them, rounded to four decimals, so that ``.sel(x=0.3)`` finds
+        what was stored as 0.1 + 0.2. Where runs have other coordinates (lags, distances), the dataset has those of
+        all. Runs without one of the parameters are at NaN, or at an empty text.
+
+        Parameters
+        ----------
+        stage
+            Stage of the runs.
+        dims
+            Parameters that become dimensions; what no run has is left out.
+        lazy
+            Arrays of dask, read when they are computed; then trajectories are in it, too.
+        **parameters
+            As in `search`.
 
         Raises
         ------
         NotInLakeError
             If no run matches.
         DatalakeError
-            If two runs fall onto one point; the message names the parameter to select by.
+            If two runs fall onto one point (the message names the parameter to select by), if they are of versions
+            that do not mix, or if `lazy` is asked for without dask.
+        CorruptRunError
+            If a file cannot be read.
         """
-        records = self.search(stage, **parameters)
-        if not records:
+        found = self._catalogue.numbers(stage, parameters)
+        if not found:
             raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
-        used = [d for d in dims if any(d in r.parameters for r in records)]
-        seen: dict[tuple[Any, ...], RunRecord] = {}
-        pieces = []
-        for record in records:
-            point = tuple(record.parameters.get(d, np.nan) for d in used)
-            if point in seen:
-                raise DatalakeError(_clash(record, seen[point], used, point))
-            seen[point] = record
-            dataset = self.open_run(record.id).assign_attrs({})
-            pieces.append(dataset.expand_dims({d: [p] for d, p in zip(used, point, strict=True)}))
-        cube = xr.combine_by_coords(pieces, combine_attrs="drop_conflicts", join="outer") if used else pieces[0]
-        assert isinstance(cube, xr.Dataset)
-        return cube
+        return cube(stage, [Source(i, self._folder(stage, i), p, s, v) for i, p, s, v in found], dims, lazy)
+
+    def lineage(self, name: str) -> Lineage:
+        """Where a run comes from: its inputs, theirs, and so on up to structures and labels.
+
+        A run whose parameters hold the hash of a file that another run published (a trained potential) descends from
+        that one, too. An input that the lake does not have is there with its id and no record.
+        """
+        made: dict[str, Lineage] = {}
+
+        def of(run: str, below: frozenset[str] = frozenset()) -> Lineage:
+            if run not in made:
+                if run not in self:
+                    return made.setdefault(run, Lineage(run, None, []))
+                record, below = self.record(run), below | {run}
+                parents = [*record.inputs, *(o for h in _hashes(record.parameters) for o in self._catalogue.owners(h))]
+                # Two fits may have come to the very same file: what is below is no parent.
+                made[run] = Lineage(run, record, [of(i, below) for i in dict.fromkeys(parents) if i not in below])
+            return made[run]
+
+        return of(self.record(name).id)
 
     def unfinished(self) -> list[Unfinished]:
-        """Runs in progress and runs whose writer died."""
+        """Runs in progress, and runs that were killed, interrupted, or failed with a checkpoint to go on from."""
         found = []
         for path in sorted((self.path / "work").glob("*.*")):
-            if not (path / "begin.json").is_file():
-                continue
-            begin = json.loads((path / "begin.json").read_text())
-            progress = read_progress(path)
-            frames = int(progress["frames"]) if progress else 0
-            found.append(Unfinished(path.name.split(".")[0], begin["stage"], path, frames, _locked(path)))
+            if begin := _json(path / "begin.json"):
+                progress = read_progress(path)
+                frames = int(progress.get("frames", 0)) if progress else 0
+                found.append(_unfinished(path.name.split(".")[0], path, frames, _locked(path), begin))
         return found
+
+    def failures(self) -> list[Unfinished]:
+        """Runs that ended by an error and left nothing but the tale."""
+        paths = sorted((self.path / "failed").glob("*.json"))
+        return [_unfinished(path.stem, path, 0, False, begin) for path in paths if (begin := _json(path))]
 
     def verify(self, name: str | None = None) -> list[Problem]:
         """Compare the files of one run, or of all, with their hashes."""
@@ -337,7 +429,7 @@ class Attempt:
         self._lake, self._stage, self._parameters, self._inputs = lake, stage, parameters, inputs
         self._schema, self._provenance = schema, provenance
         self._version = schema.version if schema else 1
-        self._start = time.monotonic()
+        self._start, self._cpu = time.monotonic(), _provenance.cpu_seconds()
         self.id = run_id(stage, parameters, inputs, self._version)
         self.path, self._lock = self._claim()
         progress = read_progress(self.path)
@@ -371,9 +463,35 @@ class Attempt:
         return path, self._own(path, handle)
 
     def _own(self, path: Path, handle: int) -> int:
-        owner = {k: self._provenance.get(k) for k in ("host", "pid", "command")} | {"pid": os.getpid()}
-        replace_json(path / "begin.json", {"stage": self._stage, "parameters": self._parameters, **owner})
+        """Write who works on it since when, before anything else is written."""
+        told = self._lake._failed(self.id)
+        before = (_json(path / "begin.json") or _json(told) or {}).get("attempts", [])
+        own: dict[str, Any] = {
+            k: self._provenance[k] for k in ("host", "command", "slurm_job") if k in self._provenance
+        }
+        self._attempts: list[dict[str, Any]] = [*before, {"pid": os.getpid(), "start": _provenance.now(), **own}]
+        found = {i: p for i in self._inputs if (p := self._lake._published(i))}
+        self._provenance["inputs_sha256"] = {i: sha256(p / "run.json") for i, p in found.items()}
+        replace_json(path / "begin.json", self._begin())
+        told.unlink(missing_ok=True)
         return handle
+
+    def _begin(self) -> dict[str, Any]:
+        return {
+            "stage": self._stage,
+            "parameters": self._parameters,
+            "inputs": self._inputs,
+            "provenance": self._provenance,
+            "attempts": self._attempts,
+            # Of the last attempt, for whoever is told that it is at work.
+            **self._attempts[-1],
+        }
+
+    def _close(self, how: str) -> None:
+        """Note the end of this attempt."""
+        wall, cpu = time.monotonic() - self._start, _provenance.cpu_seconds() - self._cpu
+        end = {"wall_seconds": round(wall, 3), "cpu_seconds": round(cpu, 3), "exit": how}
+        self._attempts[-1] = {**self._attempts[-1], "end": _provenance.now(), **end}
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -382,10 +500,25 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the run; an unfinished work folder without a checkpoint is of no use to anybody."""
-        if self.path.is_dir() and not (self.path / "progress.json").exists():
-            shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        """Let go of the run; an unfinished work folder without a checkpoint is of no use to anybody.
+
+        Of a run that failed, what it was and how it ended is kept.
+        """
+        try:
+            if self.path.is_dir():
+                how = type(error).__name__ if error else _LEFT
+                self._close(f"{how}: {error}" if str(error or "") else how)
+                # A full disk must not hide the error that is on its way.
+                with contextlib.suppress(OSError):
+                    if (self.path / "progress.json").exists():
+                        replace_json(self.path / "begin.json", self._begin())
+                    elif isinstance(error, Exception):
+                        self._lake._failed(self.id).parent.mkdir(exist_ok=True)
+                        replace_json(self._lake._failed(self.id), self._begin())
+                if not (self.path / "progress.json").exists():
+                    shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            os.close(self._lock)
 
     def trajectory_writer(self, **settings: Any) -> TrajectoryWriter:
         """A `TrajectoryWriter` in the work folder; it goes on where an earlier attempt's checkpoint was."""
@@ -409,7 +542,7 @@ class Attempt:
         SchemaError
             If the dataset is not what the schema declares.
         """
-        return self._publish(self._stage, self.id, dataset, scalars)
+        return self._publish(self._stage, self.id, dataset, scalars, "done")
 
     def publish_failure(
         self, reason: str, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None = None
@@ -419,9 +552,12 @@ class Attempt:
         name = run_id(stage, self._parameters, self._inputs, self._version)
         progress = self.path / "traj.zarr"
         frames = TrajectoryReader(progress).n_frames if progress.is_dir() else 0
-        return self._publish(stage, name, dataset, {**(scalars or {}), "reason": reason, "frames": frames})
+        scalars = {**(scalars or {}), "reason": reason, "frames": frames}
+        return self._publish(stage, name, dataset, scalars, f"failed: {reason}")
 
-    def _publish(self, stage: str, name: str, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None) -> str:
+    def _publish(
+        self, stage: str, name: str, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None, how: str
+    ) -> str:
         if self._schema is not None:
             validate(dataset, self._schema)
         found = {str(k): v.item() for k, v in dataset.data_vars.items() if v.ndim == 0}
@@ -436,17 +572,19 @@ class Attempt:
             for p in sorted(self.path.rglob("*"))
             if p.is_file() and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
         }
-        end = {"end": _provenance.now(), "wall_seconds": round(time.monotonic() - self._start, 3)}
+        self._close(how)
+        end = {k: self._attempts[-1][k] for k in ("end", "wall_seconds", "cpu_seconds", "exit")}
         record = {
             "id": name,
             "stage": stage,
             "parameters": self._parameters,
             "inputs": self._inputs,
             "scalars": {**found, **(scalars or {})},
-            "provenance": {**self._provenance, **end},
+            "provenance": {**self._provenance, **end, "attempts": self._attempts},
             "created": _provenance.now(),
             "schema": self._schema.name if self._schema else "",
             "version": self._version,
+            "variables": describe(dataset),
             "files": files,
         }
         replace_json(self.path / "run.json", record)
@@ -479,6 +617,20 @@ def _record(data: Mapping[str, Any], path: Path) -> RunRecord:
     return RunRecord(**{n: data[n] for n in names}, path=path)
 
 
+def _json(path: Path) -> dict[str, Any] | None:
+    """A file of JSON; None if there is none, or not a whole one."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _unfinished(name: str, path: Path, frames: int, alive: bool, begin: Mapping[str, Any]) -> Unfinished:
+    # Begun by an older version: no attempts were noted.
+    attempts = begin.get("attempts") or [{k: begin.get(k, "") for k in ("host", "pid", "command")}]
+    return Unfinished(name, begin["stage"], path, frames, alive, dict(begin.get("parameters", {})), list(attempts))
+
+
 def _lock(path: Path) -> int | None:
     """Hold the exclusive lock of a work folder until the handle is closed or the process dies; None if it is held."""
     try:
@@ -509,30 +661,15 @@ def _owner(path: Path) -> str:
         return "another process"
 
 
-def _lookup(parameters: Mapping[str, Any], key: str) -> Any:
-    value: Any = parameters
-    for part in key.split("__"):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
+def _hashes(value: Any) -> Iterator[str]:
+    """The sha256 sums among parameters."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _hashes(item)
+    elif isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        yield value
 
 
-def _matches(have: Any, want: Any) -> bool:
-    if isinstance(want, tuple):
-        low, high = (canonical(w) for w in want)
-        return isinstance(have, int | float) and low <= have <= high
-    if isinstance(want, list) and not isinstance(have, list):
-        return any(_matches(have, w) for w in want)
-    return bool(have == canonical(want))
-
-
-def _clash(a: RunRecord, b: RunRecord, used: Sequence[str], point: Sequence[Any]) -> str:
-    keys = itertools.chain(a.parameters, b.parameters)
-    other = sorted({k for k in keys if a.parameters.get(k) != b.parameters.get(k)} - set(used))
-    where = ", ".join(f"{d} = {p}" for d, p in zip(used, point, strict=True))
-    hint = f"select one by {', '.join(f'{k}=...' for k in other)}" if other else "their inputs differ; remove one"
-    return f"{a.stage}: the runs {a.id} and {b.id} are both at {where}; {hint}"
-
-
-__all__ = ["Attempt", "Lake", "Problem", "RunRecord", "SchemaError", "Unfinished"]
+__all__ = ["Attempt", "Lake", "Lineage", "Problem", "RunRecord", "SchemaError", "Unfinished"]

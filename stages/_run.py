@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-import argyase
 from argyase.datalake import provenance
 from argyase.datalake.errors import DatalakeError
 from argyase.datalake.lake import Lake, RunRecord
@@ -190,7 +190,9 @@ def end_with_parent() -> None:
 
 def collect_provenance(config: Any) -> dict[str, Any]:
     """Provenance of a run that starts now."""
-    return {**provenance.collect(), "argyase_version": argyase.__version__, "configuration": repr(config)}
+    resolved = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+    # Through JSON: paths and the like as their text.
+    return {**provenance.collect("argyase"), "configuration": json.loads(json.dumps(resolved, default=str))}
 
 
 LABELS = (

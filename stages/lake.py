@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
 
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import Lake, Lineage, failed
 from argyase.datalake.store import failures
 from argyase.stages._run import guarded, out
 
@@ -19,15 +22,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "ls": "list the runs, and the unfinished ones",
-        "show": "print one run: parameters, inputs, scalars, data",
+        "show": "print one run: parameters, inputs, scalars, provenance, where it comes from, data",
         "failures": "list the frames that could not be labelled, and why",
         "verify": "check the files of one run, or of all, against their hashes",
-        "rm": "remove a run",
+        "rm": "remove a run, or what is left of one that was not finished",
     }
     parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in helps.items()}
     for sub in parsers.values():
         sub.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parsers["ls"].add_argument("--stage", help="only this stage")
+    parsers["ls"].add_argument(
+        "--state",
+        choices=["running", "failed", "done", "stale"],
+        help="only runs in this state; stale: begun and not finished, and no process holds it",
+    )
     parsers["failures"].add_argument("--calculator", default="", help="only of this one, e.g. vasp")
     parsers["show"].add_argument("run", help="id, or its first digits")
     parsers["verify"].add_argument("run", nargs="?", help="id, or its first digits; all when left out")
@@ -37,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         lake = Lake(args.lake, create=False)
         if args.command == "ls":
-            _list(lake, args.stage)
+            _list(lake, args.stage, args.state)
         elif args.command == "show":
             _show(lake, args.run)
         elif args.command == "failures":
             _failures(lake, args.calculator)
         elif args.command == "rm":
-            lake.remove(lake.record(args.run).id)
+            lake.remove(args.run)
         else:
             problems = lake.verify(args.run)
             for problem in problems:
@@ -58,16 +66,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 _IN_LIST = ("formula", "source", "x", "inversion", "temperature_K", "seed", "replica", "potential")
 
 
-def _list(lake: Lake, stage: str | None) -> None:
+def _list(lake: Lake, stage: str | None, state: str | None) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "stage", "created", "of"):
+    for column in ("run", "stage", "state", "since", "of"):
         table.add_column(column, no_wrap=column != "of")
-    for record in lake.search(stage):
-        what = "  ".join(f"{k}={record.parameters[k]}" for k in _IN_LIST if k in record.parameters)
-        table.add_row(record.id, record.stage, str(record.created)[:19], what)
-    for item in lake.unfinished():
-        state = "running" if item.alive else "unfinished"
-        table.add_row(item.id, item.stage, state, f"{item.frames} frames in {item.path}")
+    rows = []
+    for record in lake.search() if stage is None else [*lake.search(stage), *lake.search(failed(stage))]:
+        is_failure = record.stage.endswith(failed(""))
+        what = f"{_of(record.parameters)}  {record.scalars['reason']}" if is_failure else _of(record.parameters)
+        rows.append((record.id, record.stage, "failed" if is_failure else "done", record.created, what))
+    for item in (*lake.unfinished(), *lake.failures()):
+        if stage in (None, item.stage, failed(item.stage)):
+            who = f"process {item.attempts[-1].get('pid')} on {item.attempts[-1].get('host')}"
+            frames = f"{item.frames} frames in {item.path}" if item.frames else ""
+            end = who if item.state == "running" else item.exit or f"killed: {who} did not end it"
+            what = "  ".join(filter(None, (_of(item.parameters), frames, end)))
+            rows.append((item.id, item.stage, item.state, item.begun, what))
+    for name, stage_, state_, since, what in rows:
+        if state in (None, state_):
+            table.add_row(name, stage_, state_, since[:19], Text(what))
     out.print(table)
 
 
@@ -98,7 +115,26 @@ def _show(lake: Lake, run: str) -> None:
             default=str,
         )
     )
+    out.print(_tree(lake.lineage(record.id), Tree("lineage"), set()))
     out.print(str(lake.open_run(record.id)), highlight=False, markup=False)
+
+
+def _tree(lineage: Lineage, tree: Tree, drawn: set[str]) -> Tree:
+    """Draw a run and its ancestors below it, each of them with its own ancestors once."""
+    if lineage.record is None:
+        what = "not in this lake"
+    else:
+        what = f"{lineage.record.stage}  {_of(lineage.record.parameters)}"
+    again = lineage.id in drawn and bool(lineage.parents)
+    branch = tree.add(Text(f"{lineage.id}  {what}{'  (see above)' if again else ''}"))
+    drawn.add(lineage.id)
+    for parent in () if again else lineage.parents:
+        _tree(parent, branch, drawn)
+    return tree
+
+
+def _of(parameters: Mapping[str, Any]) -> str:
+    return "  ".join(f"{k}={parameters[k]}" for k in _IN_LIST if k in parameters)
 
 
 if __name__ == "__main__":

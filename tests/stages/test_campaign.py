@@ -56,7 +56,7 @@ def test_the_whole_chain_and_again(tmp_path: Path) -> None:
         assert {"temperature", "pressure", "potential_energy", "volume", "positions", "cell"} <= set(run.data_vars)
         assert set(run.site.values) == {"4a", "4b", "4d", "16e", "48h"}
         assert abs(run.temperature.mean() - 900) < 200
-        assert record.provenance["argyase_version"]
+        assert record.provenance["code"]["version"]
     # The conductivity of the table is that of its D, T and density, worked out again by hand.
     cube = lake.open("conductivity").squeeze()
     d = cube["diffusivity_high"] * 1e-4  # m^2/s
