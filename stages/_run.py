@@ -214,13 +214,24 @@ def published(lake: Lake, stage: str, parameters: Mapping[str, Any], inputs: Seq
 
 
 @contextmanager
-def stop_requested() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event, so that a loop stops between two frames and never inside one."""
+def stop_requested(at_once: bool = False) -> Iterator[threading.Event]:
+    """Turn SIGINT, SIGTERM and SIGUSR1 (a batch system, before a time limit) into an event.
+
+    A loop that looks at it stops between two frames and never inside one. What is done `at_once` needs no such care,
+    as it goes on from its last checkpoint: there, the first signal is a KeyboardInterrupt, too.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    old = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(*_: object) -> None:
+        first = not event.is_set()
+        event.set()
+        if at_once and first:
+            raise KeyboardInterrupt
+
+    old = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield event
     finally:

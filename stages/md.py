@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from ase import Atoms
 
+from argyase.datalake.files import fsync
 from argyase.datalake.lake import Attempt, Lake, RunRecord
 from argyase.datalake.trajectory import TrajectoryWriter
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
@@ -71,9 +72,6 @@ class Config:
     calculator: str = setting("", help="instead of a potential, through ASE: " + CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
 
-
-CHECKPOINT_SECONDS = 20.0
-"""Wall time between checkpoints: the most that a kill -9 costs."""
 
 _NOT_PHYSICS = ("structure", "species", "potential", "threads", "pair_style", "calculator", "settings")
 
@@ -198,17 +196,21 @@ def _simulate(
         time_start_ps=settings.sample_steps * settings.timestep_fs * 1e-3,
     )
 
+    first, began = simulation.step, time.monotonic()
+
     def checkpoint() -> None:
         path = attempt.path / f"restart.{simulation.step}"
         simulation.write_restart(path)
-        writer.checkpoint({"restart": path.name, "step": simulation.step, "max_grade": largest})
+        fsync(path)
+        rate = (simulation.step - first) / max(time.monotonic() - began, 1e-9)
+        state = {"restart": path.name, "step": simulation.step, "max_grade": largest}
+        writer.checkpoint({**state, "total_steps": simulation.total_steps, "steps_per_second": round(rate, 3)})
         for old in attempt.path.glob("restart.*"):
             if old != path:
                 old.unlink()
 
-    last = time.monotonic()
     try:
-        with stop_requested() as stop:
+        with stop_requested(at_once=True) as stop:
             report(simulation.step, simulation.total_steps)
             for frame in simulation.frames():
                 largest = max(largest, frame.grade if frame.grade > 0 else 0.0)
@@ -218,9 +220,9 @@ def _simulate(
                     report(frame.step, simulation.total_steps)
                 except BrokenPipeError:  # the process that watches this run died
                     stop.set()
-                if stop.is_set() or time.monotonic() - last > CHECKPOINT_SECONDS:
+                # By steps, not by a clock, nor because the run is to stop: see Simulation.checkpoint_steps.
+                if simulation.step % simulation.checkpoint_steps == 0:
                     checkpoint()
-                    last = time.monotonic()
                 if stop.is_set():
                     raise KeyboardInterrupt
     except (SimulationError, ExtrapolationError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,19 @@ from ase.md.verlet import VelocityVerlet
 from argyase.dynamics.protocols import Step
 from argyase.dynamics.simulation import Frame, MDSettings, Simulation
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.potentials.mtp import MTP
 from argyase.units import EV_PER_A3_TO_GPA
 
 CATCH_STEPS = 5
 """Steps between frames that come for their grade: some 10 fs, in which a lost atom moves by 0.1 A."""
+
+
+_VARIABLES = (
+    "_thermostat._eta", "_thermostat._p_eta", "_barostat._xi", "_barostat._p_xi",
+    "_volume0", "_cell0", "_eps", "_p_eps", "_p_g",
+)  # fmt: skip
+"""What the dynamics of ASE know besides positions, momenta and cell, those that have it: chains, and a barostat's
+strain with what it is relative to."""
 
 
 class AseMD(Simulation):
@@ -46,8 +55,9 @@ class AseMD(Simulation):
         the run ends. Potentials do not always know that they are wrong: if the run ends for another reason, the last
         frames before come, too, whatever their grade (`Frame.caught`).
     restart
-        File of an earlier part of the same run (see `write_restart`). Positions, velocities and cell go on; thermostat
-        and barostat begin at rest, so that the path is another one of the same ensemble.
+        File of an earlier part of the same run (see `write_restart`). With a calculator whose results depend on
+        the atoms alone (MTP, universal potentials), the path is that of a run that was not stopped, bit for bit; one
+        that keeps lists of neighbours, or the density of the step before, follows it to round-off or convergence.
 
     Raises
     ------
@@ -82,6 +92,8 @@ class AseMD(Simulation):
             self._refuse(part, calculator)
         self._atoms = atoms.copy()
         self._atoms.calc = calculator
+        self._dynamics: Any = None
+        self._variables: dict[str, Any] = {}
         self.step = 0
         if restart is None:
             first = self._steps[0].segment.temperatures(settings.temperature_K)[0]
@@ -93,6 +105,12 @@ class AseMD(Simulation):
                 self._atoms.set_positions(saved["positions"])
                 self._atoms.set_momenta(saved["momenta"])
                 self.step = int(saved["step"])
+                self._variables = {name: saved[name] for name in _VARIABLES if name in saved}
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between checkpoints: those of the MTP kernel, or of any other calculator each frame."""
+        return super().checkpoint_steps if isinstance(self._atoms.calc, MTP) else self._settings.sample_steps
 
     def frames(self) -> Iterator[Frame]:
         """Run what is left of the protocol, one frame every `sample_ps`."""
@@ -100,7 +118,9 @@ class AseMD(Simulation):
         for part in self._steps:
             if self.step >= part.last:
                 continue
-            dynamics = self._dynamics(part)
+            dynamics = self._dynamics = self._make(part)
+            if self.step > part.first:
+                _set_variables(dynamics, self._variables)
             while self.step < part.last:
                 self._caught.clear()
                 self._way.clear()
@@ -123,7 +143,8 @@ class AseMD(Simulation):
         """Write a file from which a new `AseMD` goes on after the last frame."""
         content = io.BytesIO()
         a = self._atoms
-        np.savez(content, step=self.step, cell=a.cell.array, positions=a.positions, momenta=a.get_momenta())
+        own = _get_variables(self._dynamics)
+        np.savez(content, step=self.step, cell=a.cell.array, positions=a.positions, momenta=a.get_momenta(), **own)
         path.write_bytes(content.getvalue())
 
     def close(self) -> None:
@@ -151,7 +172,7 @@ class AseMD(Simulation):
         if not self._stress:
             raise ConfigError(f"md.segments: npt needs stresses, which {type(calculator).__name__} does not give")
 
-    def _dynamics(self, part: Step) -> Any:
+    def _make(self, part: Step) -> Any:
         s, segment = self._settings, part.segment
         dt = s.timestep_fs * units.fs
         t0, t1 = segment.temperatures(s.temperature_K)
@@ -234,3 +255,19 @@ class AseMD(Simulation):
             volume=volume,
             grade=self._grade(),
         )
+
+
+def _get_variables(dynamics: Any) -> dict[str, Any]:
+    found = {}
+    for name in _VARIABLES:
+        owner, _, last = name.rpartition(".")
+        holder = getattr(dynamics, owner, None) if owner else dynamics
+        if hasattr(holder, last):
+            found[name] = getattr(holder, last)
+    return found
+
+
+def _set_variables(dynamics: Any, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        owner, _, last = name.rpartition(".")
+        setattr(getattr(dynamics, owner) if owner else dynamics, last, value if value.ndim else value.item())

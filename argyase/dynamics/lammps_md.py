@@ -94,16 +94,6 @@ class LammpsMD(Simulation):
         super().__init__(settings, len(atoms), float(atoms.get_volume()))
         self._lammps_settings = settings
         self._graded = active_set is not None and settings.grade_every > 0
-        self._lmp: Any = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
-        if (ranks := self._lmp.extract_setting("world_size")) != 1:
-            raise ConfigError(
-                f"md: started on {ranks} MPI ranks; argyase md runs on one rank, start it without mpiexec"
-            )
-        self._command(*BEGIN)
-        if restart is None:
-            create_box(self._lmp, atoms, species)
-        else:
-            self._command(f'read_restart "{restart}"')
         self._prism = Prism(atoms.cell.array, pbc=True)
         if isinstance(potential, Path):
             grade = f' grade "{active_set}"' if self._graded else ""
@@ -112,7 +102,28 @@ class LammpsMD(Simulation):
                 "pair_coeff * *",
                 *pair_coeffs(repulsion or {}, species),
             ]
-        set_up(self._lmp, potential, species)
+        self._lines, self._species = potential, species
+        self._begin(atoms if restart is None else restart)
+        if restart is None:
+            first = self._steps[0].segment.temperatures(settings.temperature_K)[0]
+            # On ideal sites half of the kinetic energy turns into potential energy at once: start with twice.
+            self._command(f"velocity all create {2 * first:.10g} {settings.seed} mom yes rot no dist gaussian")
+        self.step = int(self._lmp.extract_global("ntimestep"))
+
+    def _begin(self, start: Atoms | Path) -> None:
+        """A LAMMPS with these atoms, or those of a restart file, and all that a run needs but its ensemble."""
+        settings = self._lammps_settings
+        self._lmp: Any = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+        if (ranks := self._lmp.extract_setting("world_size")) != 1:
+            raise ConfigError(
+                f"md: started on {ranks} MPI ranks; argyase md runs on one rank, start it without mpiexec"
+            )
+        self._command(*BEGIN)
+        if isinstance(start, Path):
+            self._command(f'read_restart "{start}"')
+        else:
+            create_box(self._lmp, start, self._species)
+        set_up(self._lmp, self._lines, self._species)
         self._command(
             f"timestep {settings.timestep_fs * 1e-3:.10g}",
             "neighbor 1.0 bin",
@@ -123,34 +134,33 @@ class LammpsMD(Simulation):
         )
         if self._graded:
             self._command(f"fix grades all pair {settings.grade_every} mtp grade 1")
-        if restart is None:
-            first = self._steps[0].segment.temperatures(settings.temperature_K)[0]
-            # On ideal sites half of the kinetic energy turns into potential energy at once: start with twice.
-            self._command(f"velocity all create {2 * first:.10g} {settings.seed} mom yes rot no dist gaussian")
-        self.step = int(self._lmp.extract_global("ntimestep"))
+        self._needs_setup = True
 
     def frames(self) -> Iterator[Frame]:
         """Run what is left of the protocol, one frame every `sample_ps`."""
         sample = self._settings.sample_steps
-        for part in self._steps:
+        for number, part in enumerate(self._steps):
             if self.step >= part.last:
                 continue
-            self._part = part
-            self._set_ensemble(part)
-            setup = True
+            self._part, self._needs_setup = part, True
             while self.step < part.last:
-                how = "" if setup or self._needs_setup else "pre no"
+                if self._needs_setup:
+                    self._set_ensemble(number, part)
+                how = "" if self._needs_setup else "pre no"
                 self._run(f"run {sample} {how} post no start {part.first} stop {part.last}")
-                setup = self._needs_setup = False
+                self._needs_setup = False
                 self.step += sample
                 yield self._frame()
 
-    _needs_setup = True
-
     def write_restart(self, path: Path) -> None:
-        """Write a LAMMPS restart file from which a new `LammpsMD` goes on after the last frame."""
+        """Write a LAMMPS restart file from which a new `LammpsMD` goes on after the last frame.
+
+        So does this one, with a LAMMPS that read it: the order of the atoms, and with it that of every sum, is then the
+        same. It must therefore be called after the same steps of every attempt (see `checkpoint_steps`).
+        """
         self._command(f'write_restart "{path}"')
-        self._needs_setup = True  # writing re-orders the atoms
+        self._lmp.close()
+        self._begin(path)
 
     def close(self) -> None:
         """Free LAMMPS."""
@@ -160,7 +170,7 @@ class LammpsMD(Simulation):
         for line in lines:
             self._lmp.command(line)
 
-    def _set_ensemble(self, part: Step) -> None:
+    def _set_ensemble(self, number: int, part: Step) -> None:
         s = self._settings
         t0, t1 = part.segment.temperatures(s.temperature_K)
         temp = f"temp {t0:.10g} {t1:.10g} {s.thermostat_ps:.10g}"
@@ -170,9 +180,10 @@ class LammpsMD(Simulation):
             "nvt": f"nvt {temp}",
             "npt": f"npt {temp} {s.coupling} {p:.10g} {p:.10g} {s.barostat_ps:.10g}",
         }
-        if self._lmp.has_id("fix", "ensemble"):
-            self._command("unfix ensemble")
-        self._command(f"fix ensemble all {fixes[part.segment.ensemble]}")
+        # A fix takes its state from a restart file by its name: each part has its own, and begins at rest.
+        if self._lmp.has_id("fix", f"ensemble{number - 1}"):
+            self._command(f"unfix ensemble{number - 1}")
+        self._command(f"fix ensemble{number} all {fixes[part.segment.ensemble]}")
 
     def _run(self, command: str) -> None:
         try:

@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 from argyase.dynamics.protocols import Ramp, Segment, Step, schedule
 from argyase.errors import ConfigError, SimulationError
 
+CHECKPOINT_SECONDS = 5.0
+"""About how much work lies between two checkpoints: the most that a kill costs."""
+
+KERNEL_SECONDS = 0.7e-6
+"""Of the MTP kernel, for an atom and a step (level 10, one thread, benchmarks/mtp_kernel.py)."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -112,13 +118,23 @@ class Simulation(ABC):
         """Frames that are to be kept: of the ``produce`` segment, or of the ramps that say so."""
         return sum(p.last - p.first for p in self._steps if p.segment.keep) // self._settings.sample_steps
 
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between checkpoints, a whole number of frames: some 5 s of the MTP kernel.
+
+        They follow from the settings and the number of atoms alone, not from a clock: a run that was killed, and one
+        that never was, have the same ones, and so the same trajectory to the last bit.
+        """
+        sample = self._settings.sample_steps
+        return max(1, round(CHECKPOINT_SECONDS / (KERNEL_SECONDS * self._n_atoms * sample))) * sample
+
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
         """Run what is left of the protocol, one frame every `sample_ps`."""
 
     @abstractmethod
     def write_restart(self, path: Path) -> None:
-        """Write a file from which a new simulation goes on after the last frame."""
+        """Write a file from which a new simulation goes on after the last frame, as this one does, bit for bit."""
 
     @abstractmethod
     def close(self) -> None:
