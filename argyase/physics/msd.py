@@ -100,6 +100,9 @@ _SHORTEST = 8
 
 _FEWEST = 100
 
+_TOLERATED = 0.1
+"""Fall of the slope, as a part of it, that counts as none however well it is seen: it is in the error bar instead."""
+
 
 class _Displacements:
     """Squared displacements of all ions over single lags, and averages of linear combinations of them.
@@ -224,10 +227,10 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     The slope is looked at over windows of lags t/2 ... t, for t = half the run, a quarter, an eighth ... (straight line
     with free intercept, which takes up rattling). It falls with the lag as long as ions still jump back into the cage
     they came from, and settles where they forget it. It counts as settled from the first window after which no later
-    one is below it (one-sided, 5 %), and the next one gives D, because a fall may hide in noise; one more must come
-    after that. What the slope still falls from there to the next may be lost: it is added to the standard error in
-    quadrature. Where the slope has not settled, the run is too short; the slope of the MSD of reversible motion only
-    falls, so that the last window bounds D from above.
+    one is below it (by more than a tenth, and by a one-sided test at 5 %), and the next one gives D, because a fall may
+    hide in noise; one more must come after that. What the slope still falls from there to the next may be lost: it is
+    added to the standard error in quadrature. Where the slope has not settled, the run is too short; the slope of the
+    MSD of reversible motion only falls, so that the last window bounds D from above.
 
     The error accounts for data that overlap in time and for ions that move together (see `_Displacements`); it is
     calibrated on walks in the tests. Slopes over t/2 ... t weigh lags nearly as generalised least squares would, whose
@@ -272,7 +275,8 @@ def _diffusivity(moved: _Displacements, time_step: float, dimensions: int = 3) -
 
     def still_falls(early: int, late: int) -> bool:
         fall = moved.average(_minus(lines[early], lines[late]))
-        return fall.value > float(stats.t.ppf(0.95, fall.dof)) * fall.stderr
+        seen = fall.value > float(stats.t.ppf(0.95, fall.dof)) * fall.stderr
+        return seen and fall.value > _TOLERATED * slopes[early].value
 
     last = len(lines) - 1
     settled = next((n for n in range(last - 1) if not any(still_falls(n, m) for m in range(n + 1, last + 1))), None)
