@@ -4,6 +4,8 @@
         [--sizes 50 100 200 400 800] [--seeds 1 2 3] [--level 10] [--groups 'Li*PS*Cl* K']
     python benchmarks/how_few_labels.py plot curve.csv curve.png
 
+What there is so far is in how_few_labels.csv beside this file (pool: the labels of LiPSCl-7net-L10; one seed whole).
+
 Frames are taken from a pool of labels in two ways: at random, and by active learning: from a random half of the
 smallest number on, each potential chooses by MaxVol, in layers, among the frames of the pool what it knows least of,
 until there are twice as many. Errors are those on the test frames of some groups (argyrodite crystals), which are of
