@@ -425,10 +425,11 @@ class Attempt:
         inputs: list[str],
         schema: Schema | None,
         provenance: dict[str, Any],
+        version: int = 1,
     ) -> None:
         self._lake, self._stage, self._parameters, self._inputs = lake, stage, parameters, inputs
         self._schema, self._provenance = schema, provenance
-        self._version = schema.version if schema else 1
+        self._version = schema.version if schema else version
         self._start, self._cpu = time.monotonic(), _provenance.cpu_seconds()
         self.id = run_id(stage, parameters, inputs, self._version)
         self.path, self._lock = self._claim()
@@ -531,6 +532,18 @@ class Attempt:
         """
         replace_json(self.path / "progress.json", {"state": dict(state)})
 
+    def discard(self) -> None:
+        """Forget what an earlier attempt has left."""
+        for path in self.path.iterdir():
+            if path.name not in ("lock", "begin.json"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.state = {}
+
+    def publish_copy(self, dataset: xr.Dataset, record: Mapping[str, Any], source: Mapping[str, Any]) -> str:
+        """Publish a run of another lake as what it was there, with its provenance, and the `source` of the copy."""
+        copy = {**record, "provenance": {**record["provenance"], "imported": dict(source)}}
+        return self._appear(self._stage, self.id, dataset, copy)
+
     def publish(self, dataset: xr.Dataset, scalars: Mapping[str, float | str] | None = None) -> str:
         """Write the results and make the run appear; its id.
 
@@ -561,17 +574,6 @@ class Attempt:
         if self._schema is not None:
             validate(dataset, self._schema)
         found = {str(k): v.item() for k, v in dataset.data_vars.items() if v.ndim == 0}
-        encoding = {
-            k: {"compression": "gzip", "compression_opts": 4}
-            for k, v in dataset.variables.items()
-            if v.ndim and v.dtype.kind in "fi"
-        }
-        dataset.to_netcdf(self.path / "data.nc", engine="h5netcdf", encoding=encoding)
-        files = {
-            str(p.relative_to(self.path)): {"sha256": sha256(p), "size": p.stat().st_size}
-            for p in sorted(self.path.rglob("*"))
-            if p.is_file() and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
-        }
         self._close(how)
         end = {k: self._attempts[-1][k] for k in ("end", "wall_seconds", "cpu_seconds", "exit")}
         record = {
@@ -581,12 +583,25 @@ class Attempt:
             "inputs": self._inputs,
             "scalars": {**found, **(scalars or {})},
             "provenance": {**self._provenance, **end, "attempts": self._attempts},
-            "created": _provenance.now(),
             "schema": self._schema.name if self._schema else "",
             "version": self._version,
-            "variables": describe(dataset),
-            "files": files,
         }
+        return self._appear(stage, name, dataset, {**record, "created": _provenance.now()})
+
+    def _appear(self, stage: str, name: str, dataset: xr.Dataset, record: Mapping[str, Any]) -> str:
+        """Write the files of the run and make it appear by one rename."""
+        encoding = {
+            k: {"compression": "gzip", "compression_opts": 4}
+            for k, v in dataset.variables.items()
+            if v.ndim and v.size and v.dtype.kind in "fi"
+        }
+        dataset.to_netcdf(self.path / "data.nc", engine="h5netcdf", encoding=encoding)
+        files = {
+            str(p.relative_to(self.path)): {"sha256": sha256(p), "size": p.stat().st_size}
+            for p in sorted(self.path.rglob("*"))
+            if p.is_file() and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
+        }
+        record = {**record, "variables": describe(dataset), "files": files}
         replace_json(self.path / "run.json", record)
         fsync_tree(self.path)
         target = self._lake._folder(stage, name)

@@ -268,7 +268,7 @@ class TrajectoryReader:
             self._positions = _array(self._group, "positions")
             self._cell = _array(self._group, "cell")
             attrs: dict[str, Any] = dict(self._group.attrs)
-            self._scale = float(self._positions.attrs["scale_factor"])
+            self.scale = float(self._positions.attrs["scale_factor"])
             start, step = float(attrs["time_start_ps"]), float(attrs["time_step_ps"])
         except Exception as error:
             raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
@@ -289,7 +289,7 @@ class TrajectoryReader:
         raw = self._read(self._positions, (frames, self._selection(atoms)))
         if (raw == FILL).any():
             raise CorruptRunError(f"{self._path}: positions: a shard is missing")
-        return np.asarray(raw * self._scale, dtype=np.float64)
+        return np.asarray(raw * self.scale, dtype=np.float64)
 
     def cell(self, frames: slice = slice(None)) -> NDArray[np.float64]:
         """Cell vectors as rows, shape (frame, 3, 3), A."""

@@ -33,7 +33,7 @@ COMMANDS = {
     "fit": ("fit", "train a Moment Tensor Potential on labelled frames"),
     "validate": ("validate", "a potential against its teacher: errors, scans, barriers, stability"),
     "domain": ("domain", "distances and active set of a potential, from the labels it was trained on"),
-    "lake": ("lake", "list, show, verify or remove what the lake holds"),
+    "lake": ("lake", "list, show, export, import, verify or remove what the lake holds"),
     "plugin": ("plugin", "pair style mtp for a LAMMPS of your own: compile it, or print where it is"),
 }
 

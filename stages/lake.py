@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -13,6 +15,7 @@ from rich.tree import Tree
 
 from argyase.datalake.lake import Lake, Lineage, failed
 from argyase.datalake.store import failures
+from argyase.errors import ConfigError
 from argyase.stages._run import guarded, out
 
 
@@ -24,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ls": "list the runs, and the unfinished ones",
         "show": "print one run: parameters, inputs, scalars, provenance, where it comes from, data",
         "failures": "list the frames that could not be labelled, and why",
+        "export": "write a trajectory, tables, or whole runs to a file of another format",
+        "import": "take the runs of an exported .nc or .zip into the lake",
         "verify": "check the files of one run, or of all, against their hashes",
         "rm": "remove a run, or what is left of one that was not finished",
     }
@@ -40,10 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsers["show"].add_argument("run", help="id, or its first digits")
     parsers["verify"].add_argument("run", nargs="?", help="id, or its first digits; all when left out")
     parsers["rm"].add_argument("run", help="id, or its first digits")
+    parsers["export"].add_argument("runs", nargs="*", help="ids, or their first digits; all runs when left out")
+    parsers["export"].add_argument("--stage", help="all runs of this stage")
+    parsers["export"].add_argument("--parents", action="store_true", help="and all that they were computed from")
+    parsers["export"].add_argument("--every", type=int, default=1, help="of a trajectory, every so many frames")
+    parsers["export"].add_argument("--to", required=True, help=f"file to write: {_EXPORTS}")
+    parsers["import"].add_argument("file", help="what argyase lake export wrote: .nc or .zip")
     args = parser.parse_args(argv)
 
     def body() -> int:
-        lake = Lake(args.lake, create=False)
+        lake = Lake(args.lake, create=args.command == "import")
         if args.command == "ls":
             _list(lake, args.stage, args.state)
         elif args.command == "show":
@@ -52,6 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _failures(lake, args.calculator)
         elif args.command == "rm":
             lake.remove(args.run)
+        elif args.command == "export":
+            for path in export(lake, args.runs, args.stage, args.parents, args.every, Path(args.to)):
+                out.print(str(path), highlight=False, markup=False, soft_wrap=True)
+        elif args.command == "import":
+            from argyase.datalake.portable import import_runs
+
+            for name in import_runs(lake, Path(args.file)):
+                out.print(name, highlight=False)
         else:
             problems = lake.verify(args.run)
             for problem in problems:
@@ -61,6 +80,74 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return guarded(body)
+
+
+def export(lake: Lake, runs: Sequence[str], stage: str | None, parents: bool, every: int, path: Path) -> list[Path]:
+    """Write runs to a file of the format that its suffix names; the files written.
+
+    Raises
+    ------
+    ConfigError
+        If no format has this suffix, or what is asked for does not fit it.
+    """
+    from argyase.datalake import portable, tables
+    from argyase.dynamics.writers import FORMATS
+
+    if every < 1:
+        raise ConfigError(f"--every {every}: must be 1 or more")
+    names = [lake.record(run).id for run in runs]
+    if stage or not runs:
+        names += [record.id for record in lake.search(stage)]
+    if not names:
+        raise ConfigError(f"the lake has no run{f' of stage {stage!r}' if stage else ''} to export")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent}: no such folder")
+    if parents:
+        names = [i.id for name in names for i in lake.lineage(name).walk() if i.record is not None]
+    names = list(dict.fromkeys(names))
+    if path.suffix in portable.SUFFIXES:
+        portable.export_runs(lake, names, path)
+    elif path.suffix in tables.SUFFIXES:
+        return tables.export_tables(lake, names, path)
+    elif path.suffix in FORMATS:
+        if len(names) > 1:
+            raise ConfigError(f"{path}: a file of one trajectory, not of {len(names)} runs; name one")
+        _export_trajectory(lake, names[0], every, path)
+    else:
+        raise ConfigError(f"{path}: no format of this suffix; there are {_EXPORTS}")
+    return [path]
+
+
+_EXPORTS = (
+    ".extxyz, .traj (ASE), .lammpstrj, .h5md of one trajectory; .csv, .parquet tables of the numbers and curves; .nc, "
+    ".zip (Zarr) whole runs, to be imported again"
+)
+
+
+def _export_trajectory(lake: Lake, name: str, every: int, path: Path) -> None:
+    from argyase.dynamics.writers import FORMATS, Trajectory, write_trajectory
+
+    reader, dataset = lake.trajectory(name), lake.open_run(name)
+    frames = (
+        (r, cell)
+        for part, positions, cells in reader.chunks()
+        for n, r, cell in zip(range(part.start, part.stop), positions, cells, strict=True)
+        if n % every == 0
+    )
+    numbers = {str(k): v for k, v in dataset.data_vars.items() if v.dims == ("frame",)}
+    trajectory = Trajectory(
+        [str(s) for s in reader.coords["species"]],
+        reader.time[::every],
+        frames,
+        {k: v.values[::every] for k, v in numbers.items()},
+        {k: str(v.attrs.get("units", "1")) for k, v in numbers.items()},
+    )
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write_trajectory(aside, trajectory, FORMATS[path.suffix])
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 _IN_LIST = ("formula", "source", "x", "inversion", "temperature_K", "seed", "replica", "potential")
