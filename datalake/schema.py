@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -64,3 +64,19 @@ def validate(dataset: xr.Dataset, schema: Schema) -> None:
             problems.append(f"{name}: type {have.dtype}, declared {want.dtype}")
     if problems:
         raise SchemaError(f"the dataset does not satisfy the schema {schema.name!r}: " + "; ".join(problems))
+
+
+def page(schemas: Iterable[Schema], title: str, introduction: str) -> str:
+    """A page of Markdown with a table for each schema."""
+    ordered = sorted(schemas, key=lambda s: s.name)
+    lines = [f"# {title}", "", introduction, ""]
+    lines += ["| dataset | version | variables |", "|---|---|---|"]
+    lines += [f"| [{s.name}](#{s.name}) | {s.version} | {', '.join(s.variables)} |" for s in ordered]
+    for schema in ordered:
+        lines += ["", f"## {schema.name}", "", f"Version {schema.version}.", ""]
+        lines += ["| name | dimensions | type | unit | meaning |", "|---|---|---|---|---|"]
+        for kind, variables in (("", schema.variables), (" (coordinate)", schema.coords)):
+            for name, v in variables.items():
+                meaning = v.long_name.replace("|", "\\|") + ("" if v.required else " (optional)")
+                lines.append(f"| {name}{kind} | {', '.join(v.dims)} | {v.dtype} | {v.units} | {meaning} |")
+    return "\n".join(lines) + "\n"

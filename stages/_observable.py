@@ -31,7 +31,8 @@ def observable(
 ) -> list[str]:
     """Publish what `compute` makes of a trajectory, unless the lake has it; its id."""
     record = lake.record(run)
-    parameters = {**labels(record), **settings}
+    # A setting that was not given must not hide what the run says of itself, such as its temperature.
+    parameters = {**labels(record), **{k: v for k, v in settings.items() if v is not None}}
     if run_id := published(lake, stage, parameters, [record.id], schema.version):
         return [run_id]
     dataset = compute(record)

@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "failures": "list the frames that could not be labelled, and why",
         "export": "write a trajectory, tables, or whole runs to a file of another format",
         "import": "take the runs of an exported .nc or .zip into the lake",
+        "schemas": "print the page of all datasets: names, dimensions, units (docs/reference/datasets.md)",
         "verify": "check the files of one run, or of all, against their hashes",
         "rm": "remove a run, or what is left of one that was not finished",
     }
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def body() -> int:
+        if args.command == "schemas":
+            print(schemas_page(), end="")
+            return 0
         lake = Lake(args.lake, create=args.command == "import")
         if args.command == "ls":
             _list(lake, args.stage, args.state)
@@ -80,6 +84,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return guarded(body)
+
+
+def schemas_page() -> str:
+    """What `argyase.schemas` declares, as docs/reference/datasets.md."""
+    from argyase.datalake.schema import page
+    from argyase.schemas import SCHEMAS
+
+    return page(
+        SCHEMAS.values(),
+        "Datasets",
+        """\
+Every dataset in the lake is declared in `argyase/schemas.py`; publication refuses one that is not as declared. This
+page is made of it: `argyase lake schemas > docs/reference/datasets.md`.
+
+Each variable carries its unit and meaning as the CF attributes `units` and `long_name`; units are spelt as UDUNITS
+does, `1` is a pure number. An estimate comes as four variables: the value, `_stderr`, `_low` and `_high` (95 %
+interval). Missing numbers are NaN (int64 has none: in a cube of many runs it becomes float64 where a run is missing),
+missing texts are empty. The version is raised when the meaning of a dataset changes; it is part of a run's id, so that
+results of two versions never mix. Lakes of older versions stay readable (`tests/datalake/test_migration.py`). Of
+trajectories, positions and cells are in `traj.zarr`, the rest in `data.nc`.""",
+    )
 
 
 def export(lake: Lake, runs: Sequence[str], stage: str | None, parents: bool, every: int, path: Path) -> list[Path]:

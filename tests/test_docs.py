@@ -55,3 +55,10 @@ def test_the_two_commands_are_those_of_the_project() -> None:
     assert "pip install . && argyase run campaigns/demo.toml --lake lake" in text
     assert "pip install '.[test]' && pytest" in text
     assert "test" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_the_page_of_datasets_is_up_to_date() -> None:
+    from argyase.stages.lake import schemas_page
+
+    page = (ROOT / "docs" / "reference" / "datasets.md").read_text()
+    assert page == schemas_page(), "make it anew: argyase lake schemas > docs/reference/datasets.md"
