@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "run": ("campaign", "run a whole campaign: structures, dynamics, analysis, table, figures"),
+    "plan": ("plan", "the tasks of a campaign, for any scheduler; or some of them, done here"),
     "structures": ("structures", "build an argyrodite into the lake"),
     "md": ("md", "molecular dynamics in LAMMPS, streamed into the lake"),
     "ingest": ("ingest", "bring an existing trajectory into the lake"),

@@ -140,6 +140,17 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
         )
 
 
+def flags(config: Any) -> list[str]:
+    """The flags of `add_flags` that give these settings: those that differ from their defaults."""
+    words = list[str]()
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if value != f.default:
+            several = isinstance(value, tuple)
+            words += ["--" + f.name.replace("_", "-"), *map(str, value if several else (value,))]
+    return words
+
+
 def _flag_type(hint: Any) -> dict[str, Any] | None:
     options = [a for a in get_args(hint) if a is not type(None)] if get_origin(hint) is types.UnionType else [hint]
     hint = options[0]

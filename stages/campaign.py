@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import itertools
 import json
@@ -40,7 +41,8 @@ from argyase.stages import (
     vanhove,
 )
 from argyase.stages._config import setting
-from argyase.stages._run import bars, console, guarded, out, with_error
+from argyase.stages._cores import Lease, allowed, lease
+from argyase.stages._run import bars, console, guarded, out, stop_requested, with_error
 
 MDConfig = md.Config  # inside `Campaign`, md is the table
 
@@ -154,9 +156,11 @@ class Job:
 
     config: md.Config
     label: str
-    structure: structures.Config
-    run_id: str | None = None
+    id: str
+    structure: structures.Config = field(default_factory=structures.Config)  # for the table of a campaign
+    run_id: str | None = None  # once the lake has it
     error: str = ""
+    attempts: int = 0
     process: subprocess.Popen[str] | None = None
     bar: TaskID | None = None
     done: float = 0.0
@@ -167,13 +171,13 @@ class Job:
 
 def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
     """Run what the lake lacks, print the table, draw the figures; return the exit code."""
-    work = _prepare(campaign, lake)
+    work = expand(campaign, lake)
     todo = [job for job in work if job.run_id is None]
     _announce(campaign, lake, work, todo)
     if todo:
-        _run_processes(todo, lake, max(1, min(jobs, len(todo))))
+        run_processes(todo, lake, jobs)
     before = len(lake.search())
-    results = [(job, _analyse(campaign.analysis, lake, job)) for job in work if job.run_id]
+    results = [(job, analyse(campaign.analysis, lake, job)) for job in work if job.run_id]
     if not todo and len(lake.search()) == before:
         console.print("Everything is in the lake already: nothing was computed.")
     if results:
@@ -191,24 +195,34 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
     return 4 if any(job.run_id is None for job in failed) else 0
 
 
-def _analyse(settings: Analysis, lake: Lake, job: Job) -> dict[str, str]:
+def analyse(settings: Analysis, lake: Lake, job: Job) -> dict[str, str]:
     """All observables of one trajectory; ids by stage."""
     assert job.run_id
-    common: dict[str, Any] = {"run": job.run_id, "ion": settings.ion}
     ids = {"md": job.run_id, "structures": lake.record(job.run_id).inputs[0]}
-    ids["vanhove"] = vanhove.run(vanhove.Config(**common), lake)[0]
-    ids["hops"] = hops.run(hops.Config(**common, threshold=settings.hop_threshold), lake)[0]
-    ids["msd"] = msd.run(msd.Config(**common), lake)[0]
-    ids["conductivity"] = conductivity.run(conductivity.Config(**common), lake)[0]
-    for name in settings.observables:
+    for name, (stage, config) in observables(settings, job.run_id).items():
         try:
-            ids[name] = FURTHER[name].run(FURTHER[name].Config(**common), lake)[0]
+            ids[name] = stage.run(config, lake)[0]
         except ArgyaseError as error:  # of this run it cannot be told: too short, melted
+            if name not in FURTHER:
+                raise
             console.print(f"{job.label}: no {name}: {error}", style="yellow", markup=False)
     return ids
 
 
-def _prepare(campaign: Campaign, lake: Lake) -> list[Job]:
+def observables(settings: Analysis, run: str) -> dict[str, tuple[ModuleType, Any]]:
+    """Stage and settings of each observable of a trajectory, in the order in which they are computed."""
+    common: dict[str, Any] = {"run": run, "ion": settings.ion}
+    main = {
+        "vanhove": (vanhove, vanhove.Config(**common)),
+        "hops": (hops, hops.Config(**common, threshold=settings.hop_threshold)),
+        "msd": (msd, msd.Config(**common)),
+        "conductivity": (conductivity, conductivity.Config(**common)),
+    }
+    return main | {name: (FURTHER[name], FURTHER[name].Config(**common)) for name in settings.observables}
+
+
+def expand(campaign: Campaign, lake: Lake) -> list[Job]:
+    """The MD runs of a campaign, their structures built into the lake."""
     work = []
     for config in campaign.structures():
         structure = structures.run(config, lake)[0]
@@ -220,7 +234,8 @@ def _prepare(campaign: Campaign, lake: Lake) -> list[Job]:
             if len(campaign.grid.replica) > 1:
                 label += f" replica {dynamics.replica}"
             label += "".join(f" {text}" for text in _compared(campaign.grid, dynamics, config).values())
-            work.append(Job(dynamics, label, config, md.find(dynamics, lake)))
+            name = md.name(dynamics, lake)
+            work.append(Job(dynamics, label, name, config, name if name in lake else None))
     return work
 
 
@@ -250,20 +265,39 @@ def _announce(campaign: Campaign, lake: Lake, work: Sequence[Job], todo: Sequenc
     console.print(f"analysis    {analysis} of each run; figures")
 
 
-def _run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
-    """Run the MD jobs as processes of ``argyase md``, at most `jobs` at once; fill in `run_id` or `error`."""
+_ATTEMPTS = 3
+"""How often a run is started whose process is killed, by the system for its memory, say: it goes on where it was."""
+
+
+def run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
+    """Run MD jobs as processes of ``argyase md``, at most `jobs` at once, each on cores of its own.
+
+    Fills in `run_id` or `error` of each. A process that is killed is started again, a few times; others go on.
+
+    Raises
+    ------
+    ConfigError
+        If a job asks for more threads than there are cores.
+    """
+    cores = allowed()
+    if (most := max(job.config.threads for job in todo)) > len(cores):
+        raise ConfigError(f"md.threads = {most}: {len(cores)} cores can be used here; give fewer threads")
     waiting, running = list(todo), list[Job]()
-    with bars() as bar:
+    with bars() as bar, stop_requested(at_once=True):
         for job in todo:
             job.bar = bar.add_task(job.label, total=None, start=False)
+        told = False
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
+                while waiting and len(running) < jobs and (held := lease(waiting[0].config.threads, cores)):
                     job = waiting.pop(0)
-                    _start(job, lake)
+                    running.append(job)
+                    _start(job, lake, held)
                     assert job.bar is not None
                     bar.start_task(job.bar)
-                    running.append(job)
+                if not running and not told:
+                    bar.console.print("waiting: other runs of argyase hold the cores of this machine")
+                    told = True
                 time.sleep(0.1)
                 for job in list(running):
                     assert job.process is not None
@@ -271,30 +305,40 @@ def _run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
                     ended = job.process.poll() is not None
                     speed = _speed(job)
                     bar.update(job.bar, total=job.total or None, completed=job.done, speed=speed)
-                    if ended:
-                        running.remove(job)
-                        _finish(job)
-                        left = f"{len(waiting)} waiting" if waiting else "none waiting"
-                        state = "failed" if job.error else "done"
-                        line = f"{state}  {job.label}  {time.monotonic() - job.started:.0f} s  {speed}  ({left})"
-                        bar.console.print(line, highlight=False, markup=False)
+                    if not ended:
+                        continue
+                    running.remove(job)
+                    _finish(job, lake)
+                    state = "failed" if job.error else "done"
+                    if job.process.returncode < 0 and job.attempts < _ATTEMPTS:
+                        waiting.insert(0, job)
+                        state = f"killed by signal {-job.process.returncode}, goes on from its last checkpoint"
+                    left = f"{len(waiting)} waiting" if waiting else "none waiting"
+                    line = f"{state}  {job.label}  {time.monotonic() - job.started:.0f} s  {speed}  ({left})"
+                    bar.console.print(line, highlight=False, markup=False)
         except BaseException:
             _stop(running)
             raise
 
 
-def _start(job: Job, lake: Lake) -> None:
+def _start(job: Job, lake: Lake, held: Lease) -> None:
     # -P: the folder we are in may be a checkout, whose argyase/ is not the installed package.
     python = [sys.executable, "-P", "-m"]
     command = [*python, "argyase.stages.md", "-c", "-", "--lake", str(lake.path), "--progress", "json"]
     pipe = subprocess.PIPE
-    # One thread each: as many processes run as there are cores.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    job.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.config.threads)}
+    job.process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment, pass_fds=held.handles
+    )
+    held.pin(job.process.pid)
+    held.release()
+    job.attempts += 1
+    job.error, job.log = "", []
     job.started = time.monotonic()
     assert job.process.stdin is not None
-    job.process.stdin.write(json.dumps({"md": asdict(job.config)}))
-    job.process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # it is dead already: `_finish` tells why
+        job.process.stdin.write(json.dumps({"md": asdict(job.config)}))
+        job.process.stdin.close()
     threading.Thread(target=_listen, args=(job,), daemon=True).start()
 
 
@@ -314,19 +358,21 @@ def _speed(job: Job) -> str:
     return f"{job.done * job.config.timestep_fs * 1e-6 / elapsed * 86400:.1f} ns/day" if job.done else ""
 
 
-def _finish(job: Job) -> None:
+def _finish(job: Job, lake: Lake) -> None:
     assert job.process is not None
     assert job.process.stdout is not None
     text = job.process.stdout.read().split()
     if job.process.returncode == 0 and text:
         job.run_id = text[-1]
+    elif job.id in lake:  # it was killed after it had published
+        job.run_id = job.id
     else:
         job.error = "\n".join(job.log[-8:]) or f"ended with exit code {job.process.returncode}"
 
 
 def _stop(running: Sequence[Job]) -> None:
-    """Ask the processes to write a checkpoint and end; kill those that do not within 20 s."""
-    deadline = time.monotonic() + 20
+    """Ask the processes to end, which they do from their last checkpoint on; kill those that do not within 10 s."""
+    deadline = time.monotonic() + 10
     for job in running:
         if job.process is not None and job.process.poll() is None:
             job.process.send_signal(signal.SIGINT)
@@ -381,7 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("campaign", help="campaign file (TOML), see campaigns/")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--figures", help="folder for the figures (default: figures/<campaign> beside the lake)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="MD runs at once (default: all cores)")
+    parser.add_argument("--jobs", type=int, default=len(allowed()), help="most MD runs at once (default: all cores)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     args = parser.parse_args(argv)
 
@@ -391,7 +437,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         campaign = read_campaign(args.campaign)
         lake = Lake(args.lake)
         if args.dry_run:
-            work = _prepare(campaign, lake)
+            work = expand(campaign, lake)
             _announce(campaign, lake, work, [job for job in work if job.run_id is None])
             return 0
         target = Path(args.figures) if args.figures else Path(args.lake).resolve().parent / "figures"

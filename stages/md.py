@@ -129,11 +129,16 @@ def parameters(config: Config, lake: Lake, structure: str, potential: Potential 
     }
 
 
-def find(config: Config, lake: Lake) -> str | None:
-    """Id of the run in the lake, None if it is still to do."""
+def name(config: Config, lake: Lake) -> str:
+    """Id of the run, whether or not the lake has it."""
     structure = structures.find(config.structure, lake)
-    potential = potential_of(config)
-    return published(lake, "md", parameters(config, lake, structure, potential), [structure], MD.version)
+    return lake.id("md", parameters(config, lake, structure, potential_of(config)), [structure], MD.version)
+
+
+def failure(config: Config, lake: Lake) -> RunRecord | None:
+    """What the lake knows of an earlier failure of this run."""
+    structure = structures.find(config.structure, lake)
+    return lake.failure("md", parameters(config, lake, structure, potential_of(config)), [structure], MD.version)
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:

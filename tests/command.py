@@ -1,5 +1,6 @@
 """The command line, and a small campaign for it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,3 +27,23 @@ def argyase(*arguments: object, cwd: Path | str = "/") -> subprocess.CompletedPr
     """The ``argyase`` command in a process of its own."""
     command = [sys.executable, "-m", "argyase.stages._cli", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def on_path(folder: Path) -> dict[str, str]:
+    """An environment with the ``argyase`` under test in front of every other program of that name, in a new folder."""
+    folder.mkdir()
+    command = folder / "argyase"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m argyase.stages._cli "$@"\n')
+    command.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def frequent_checkpoints(folder: Path) -> dict[str, str]:
+    """An environment in which every Python has 0.2 s of work between checkpoints instead of 5, in a new folder.
+
+    52 atoms at 2 fs: each 11 ps.
+    """
+    folder.mkdir()
+    patch = "from argyase.dynamics import simulation\nsimulation.CHECKPOINT_SECONDS = 0.2\n"
+    (folder / "sitecustomize.py").write_text(patch)
+    return {**os.environ, "PYTHONPATH": str(folder)}
