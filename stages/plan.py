@@ -185,12 +185,16 @@ def load(path: str | Path) -> list[Task]:
     names = {f.name for f in fields(Task)}
     try:
         data = json.loads(Path(path).read_text())
-        return [Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in t.items() if k in names})
-                for t in data["tasks"]]  # fmt: skip
+        return [_task({k: v for k, v in t.items() if k in names}) for t in data["tasks"]]
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such plan; make one with argyase plan CAMPAIGN --json") from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a plan of argyase plan --json: {error!r}") from None
+
+
+def _task(values: Mapping[str, Any]) -> Task:
+    own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Task(**own)
 
 
 def do(tasks: Sequence[Task], lake: Lake, jobs: int) -> int:

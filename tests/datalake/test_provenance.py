@@ -31,7 +31,7 @@ with lake.begin("numbers", {"x": 0.25}, provenance=provenance.collect("argyase")
 
 
 def begun(path: Path, keep: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", _BEGIN, path, keep], text=True, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-P", "-c", _BEGIN, path, keep], text=True, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
