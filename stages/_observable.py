@@ -10,8 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from argyase.datalake.lake import Lake, RunRecord
+from argyase.datalake.trajectory import TrajectoryReader
 from argyase.errors import ConfigError, TrajectoryError
-from argyase.physics.collective import Sums
+from argyase.physics.collective import Sums, species_sums
 from argyase.physics.unwrap import diffusing_paths
 from argyase.schemas import Schema
 from argyase.stages._run import Report, collect_provenance, labels, published
@@ -42,9 +43,7 @@ def observable(
 
 def paths_of(lake: Lake, record: RunRecord, ion: str) -> tuple[NDArray[np.float64], float]:
     """Paths of the diffusing ions, (frame, ion, 3) in A, and the time between frames, ps."""
-    trajectory = lake.trajectory(record.id)
-    if trajectory.n_frames < 2:
-        raise TrajectoryError(f"run {record.id}: {trajectory.n_frames} frames; at least 2 are needed")
+    trajectory = _at_least_two_frames(lake, record)
     paths = diffusing_paths(trajectory.positions(), trajectory.cell(), trajectory.coords["species"], ion)
     return paths, trajectory.time_step_ps
 
@@ -59,7 +58,23 @@ def chunks_of(
         report(part.stop, trajectory.n_frames)
 
 
-def path_blocks(lake: Lake, record: RunRecord, ion: str, sums: Sums) -> Iterator[NDArray[np.float64]]:
+def ion_paths(
+    lake: Lake, record: RunRecord, ion: str, report: Report
+) -> tuple[Sums, Iterator[NDArray[np.float64]], float]:
+    """Sums over species, paths of the diffusing ions in blocks of ions, and the time between frames, ps."""
+    trajectory = _at_least_two_frames(lake, record)
+    sums = species_sums(chunks_of(lake, record, report), trajectory.coords["species"], ion)
+    return sums, _path_blocks(lake, record, ion, sums), trajectory.time_step_ps
+
+
+def _at_least_two_frames(lake: Lake, record: RunRecord) -> TrajectoryReader:
+    trajectory = lake.trajectory(record.id)
+    if trajectory.n_frames < 2:
+        raise TrajectoryError(f"run {record.id}: {trajectory.n_frames} frames; at least 2 are needed")
+    return trajectory
+
+
+def _path_blocks(lake: Lake, record: RunRecord, ion: str, sums: Sums) -> Iterator[NDArray[np.float64]]:
     """Paths of the diffusing ions as `paths_of` gives them, some ions at a time, (frame, ions of the block, 3)."""
     trajectory = lake.trajectory(record.id)
     mobile = np.flatnonzero(trajectory.coords["species"] == ion)

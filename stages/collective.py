@@ -10,7 +10,7 @@ import xarray as xr
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.schemas import COLLECTIVE
 from argyase.stages._config import setting
-from argyase.stages._observable import chunks_of, observable, path_blocks, temperature_of
+from argyase.stages._observable import ion_paths, observable, temperature_of
 from argyase.stages._run import Report, out, silent, stage_main, with_error
 
 
@@ -27,13 +27,11 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Compute the observable unless the lake has it; its id."""
 
     def compute(record: RunRecord) -> xr.Dataset:
-        from argyase.physics.collective import collective, species_sums
+        from argyase.physics.collective import collective
 
-        trajectory = lake.trajectory(record.id)
         temperature = temperature_of(record, config.temperature_K)
-        sums = species_sums(chunks_of(lake, record, report), trajectory.coords["species"], config.ion)
-        blocks = path_blocks(lake, record, config.ion, sums)
-        return collective(sums, blocks, trajectory.time_step_ps, temperature, ion=config.ion)
+        sums, blocks, time_step = ion_paths(lake, record, config.ion, report)
+        return collective(sums, blocks, time_step, temperature, ion=config.ion)
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("collective", COLLECTIVE, lake, config.run, settings, compute, config)

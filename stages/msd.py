@@ -10,7 +10,7 @@ import xarray as xr
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.schemas import MSD
 from argyase.stages._config import setting
-from argyase.stages._observable import chunks_of, observable, path_blocks
+from argyase.stages._observable import ion_paths, observable
 from argyase.stages._run import Report, out, silent, stage_main, with_error
 
 
@@ -26,12 +26,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Compute the observable unless the lake has it; its id."""
 
     def compute(record: RunRecord) -> xr.Dataset:
-        from argyase.physics.collective import species_sums
         from argyase.physics.msd import msd
 
-        trajectory = lake.trajectory(record.id)
-        sums = species_sums(chunks_of(lake, record, report), trajectory.coords["species"], config.ion)
-        return msd(path_blocks(lake, record, config.ion, sums), trajectory.time_step_ps)
+        _, blocks, time_step = ion_paths(lake, record, config.ion, report)
+        return msd(blocks, time_step)
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("msd", MSD, lake, config.run, settings, compute, config)

@@ -10,7 +10,7 @@ import xarray as xr
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.schemas import VANHOVE
 from argyase.stages._config import setting
-from argyase.stages._observable import chunks_of, observable, path_blocks
+from argyase.stages._observable import ion_paths, observable
 from argyase.stages._run import Report, out, silent, stage_main
 
 
@@ -29,15 +29,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Compute the observable unless the lake has it; its id."""
 
     def compute(record: RunRecord) -> xr.Dataset:
-        from argyase.physics.collective import species_sums
         from argyase.physics.vanhove import van_hove_self
 
-        trajectory = lake.trajectory(record.id)
-        sums = species_sums(chunks_of(lake, record, report), trajectory.coords["species"], config.ion)
-        blocks = path_blocks(lake, record, config.ion, sums)
-        return van_hove_self(
-            blocks, trajectory.time_step_ps, stride=config.stride, r_max=config.r_max, width=config.width
-        )
+        _, blocks, time_step = ion_paths(lake, record, config.ion, report)
+        return van_hove_self(blocks, time_step, stride=config.stride, r_max=config.r_max, width=config.width)
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("vanhove", VANHOVE, lake, config.run, settings, compute, config)

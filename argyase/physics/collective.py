@@ -13,7 +13,7 @@ from scipy import stats
 
 from argyase.errors import StatisticsError, TrajectoryError
 from argyase.physics.intervals import Interval
-from argyase.physics.msd import diffusivity
+from argyase.physics.msd import diffusivity, slope_weights
 from argyase.physics.statistics import mean_of_series, undetermined
 from argyase.physics.unwrap import check_unwrapped
 from argyase.schemas import COLLECTIVE
@@ -23,8 +23,6 @@ CHARGES = {"Li": 1.0, "P": 5.0, "S": -2.0, "Cl": -1.0, "Br": -1.0, "I": -1.0}
 """Formal charges, e."""
 
 Chunk = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-_LAGS = 12
 
 _PARTS = (80, 40, 20, 10)  # the longest lags of slopes, as parts of the run's length
 
@@ -231,7 +229,7 @@ def collective(
         **distinct.variables("onsager_distinct"),
         charge=[charges[s] for s in sums.symbols],
         charge_msd=[float(((current[n:] - current[:-n]) ** 2).sum(axis=1).mean()) for n in curve],
-        fit_start=slope.lags[0] * time_step,
+        fit_start=slope.first * time_step,
         fit_stop=slope.last * time_step,
         temperature=temperature,
         volume=sums.volume,
@@ -243,28 +241,29 @@ def collective(
 class Slope:
     """Slope / 6 of a mean squared displacement over some lags, as a series over time origins."""
 
-    lags: NDArray[np.int64]
-    time_step: float
+    weights: Mapping[int, float]
+    """Of each lag, frames."""
 
     @classmethod
     def over(cls, last: int, time_step: float) -> Slope:
         """Over the later half of the lags up to `last`."""
-        return cls(np.unique(np.linspace(last // 2, last, _LAGS).round().astype(np.int64)), time_step)
+        return cls(slope_weights(last, 1.0 / (6 * time_step)))
+
+    @property
+    def first(self) -> int:
+        """The shortest lag, in frames."""
+        return min(self.weights)
 
     @property
     def last(self) -> int:
         """The longest lag, in frames."""
-        return int(self.lags[-1])
-
-    def _weights(self) -> NDArray[np.float64]:
-        centred = self.lags - self.lags.mean()
-        return np.asarray(centred / (centred**2).sum() / (6 * self.time_step))
+        return max(self.weights)
 
     def of_pairs(self, paths: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of the products of the displacements of each two paths, (frame, path, 3); (origin, path, path), A^2/ps."""
         origins, count = len(paths) - self.last, paths.shape[1]
         series = np.zeros((origins, count, count))
-        for lag, w in zip(self.lags, self._weights(), strict=True):
+        for lag, w in self.weights.items():
             moved = paths[lag : lag + origins] - paths[:origins]
             series += w * (moved @ moved.transpose(0, 2, 1))
         return series
@@ -275,8 +274,8 @@ class Slope:
 
         origins = len(paths) - self.last
         series = np.zeros(origins)
-        for lag, w in zip(self.lags, self._weights(), strict=True):
-            series += w * paths.shape[1] * squared_displacements(paths, int(lag))[0][:origins]
+        for lag, w in self.weights.items():
+            series += w * paths.shape[1] * squared_displacements(paths, lag)[0][:origins]
         return series
 
 

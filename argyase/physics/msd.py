@@ -124,41 +124,31 @@ class _Displacements:
         while end >= _SHORTEST:
             self.ends.insert(0, end)
             end //= 2
-        lags = {lag for end in self.ends for lag in _line(end)} | set(more_lags)
-        self._over_ions_of = {lag: np.zeros(frames - lag) for lag in sorted(lags)}
-        self._parts: dict[int, list[NDArray[np.float64]]] = {lag: [] for lag in sorted(lags)}
+        lags = {lag for end in self.ends for lag in slope_weights(end)} | set(more_lags)
+        self._sum_of_ions = {lag: np.zeros(frames - lag) for lag in sorted(lags)}
+        self._of_ions = {lag: np.zeros(0) for lag in sorted(lags)}
         self._together = (math.nan, 0.0)
-
-    @classmethod
-    def of(cls, paths: NDArray[np.float64]) -> _Displacements:
-        """Of all paths at once."""
-        moved = cls(len(paths))
-        moved.add(paths)
-        return moved
 
     def add(self, paths: NDArray[np.float64]) -> None:
         """The paths of some more ions, (frame, ion, 3)."""
         from argyase.physics._kernels import squared_displacements
 
-        for lag, sums in self._over_ions_of.items():
+        for lag, sums in self._sum_of_ions.items():
             over_ions, over_origins = squared_displacements(paths, lag)
             sums += paths.shape[1] * over_ions
-            self._parts[lag].append(over_origins)
+            self._of_ions[lag] = np.concatenate([self._of_ions[lag], over_origins])
         self.ions += paths.shape[1]
-
-    def _at(self, lag: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return self._over_ions_of[lag] / self.ions, np.concatenate(self._parts[lag])
 
     def _over_origins(self, weights: Mapping[int, float]) -> Estimate:
         longest = max(weights)
         series = np.zeros(self.frames - longest)
         for lag, w in weights.items():
-            series += w * self._at(lag)[0][: len(series)]
+            series += w * (self._sum_of_ions[lag][: len(series)] / self.ions)
         return mean_of_series(series, longest)
 
     def _over_ions(self, weights: Mapping[int, float]) -> Estimate:
         """Without the factor."""
-        return blocks(sum(w * self._at(lag)[1] for lag, w in weights.items()))  # type: ignore[arg-type]
+        return blocks(sum(w * self._of_ions[lag] for lag, w in weights.items()))  # type: ignore[arg-type]
 
     def calibrate(self, statistics: Sequence[Mapping[int, float]]) -> None:
         """Measure the factor on these, as far as the run is long enough."""
@@ -186,12 +176,12 @@ class _Displacements:
             dof = 1.0 / (1.0 / dof + 1.0 / max(1.0, self.ions / factor - 1.0))
             found.append(Estimate(alone.value, alone.stderr * math.sqrt(factor), dof))
         if not found:
-            value = sum(w * float(self._at(lag)[1].mean()) for lag, w in weights.items())
+            value = sum(w * float(self._of_ions[lag].mean()) for lag, w in weights.items())
             return Estimate(value, math.inf, 1.0)
         return max(found, key=lambda e: e.dof)
 
 
-def _line(end: int, scale: float = 1.0) -> dict[int, float]:
+def slope_weights(end: int, scale: float = 1.0) -> dict[int, float]:
     """Weights whose sum over the MSD at lags end/2 ... end is `scale` times the slope of its straight line."""
     lags = np.unique(np.linspace(end // 2, end, _LAGS).round().astype(int))
     centred = lags - lags.mean()
@@ -213,7 +203,7 @@ class _Window:
 
 def _windows(moved: _Displacements, time_step: float, dimensions: int) -> list[_Window]:
     """The windows from the shortest to the one that ends at half the run, or the longest that has an error."""
-    lines = [_line(end, 1.0 / (2 * dimensions * time_step)) for end in moved.ends]
+    lines = [slope_weights(end, 1.0 / (2 * dimensions * time_step)) for end in moved.ends]
     moved.calibrate(lines)
     windows = [_Window(end, line, moved.average(line)) for end, line in zip(moved.ends, lines, strict=True)]
     return [w for w in windows if np.isfinite(w.slope.stderr)]
@@ -259,10 +249,12 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     (2025) (generalised least squares). Why the slope falls: the velocity autocorrelation of overdamped reversible
     motion is minus a sum of decaying exponentials; of back-jumps, R. Kutner, Phys. Lett. A 81, 239 (1981).
     """
-    return _diffusivity(_Displacements.of(paths), time_step, dimensions)
+    moved = _Displacements(len(paths))
+    moved.add(paths)
+    return _diffusivity(moved, _windows(moved, time_step, dimensions), time_step)
 
 
-def _diffusivity(moved: _Displacements, time_step: float, dimensions: int = 3) -> Diffusion:
+def _diffusivity(moved: _Displacements, windows: Sequence[_Window], time_step: float) -> Diffusion:
     frames = moved.frames
     length = frames * time_step
     if frames < _FEWEST:
@@ -270,7 +262,6 @@ def _diffusivity(moved: _Displacements, time_step: float, dimensions: int = 3) -
             f"{frames} frames ({length:g} ps): at least {_FEWEST} are needed for a diffusion coefficient with an "
             "error bar; run longer, or store frames more often"
         )
-    windows = _windows(moved, time_step, dimensions)
     ends, lines, slopes = [w.end for w in windows], [w.line for w in windows], [w.slope for w in windows]
 
     def still_falls(early: int, late: int) -> bool:
@@ -347,15 +338,15 @@ def msd(paths: NDArray[np.float64] | Iterable[NDArray[np.float64]], time_step: f
     if moved is None:
         raise TrajectoryError("paths: none; expected (frame, ion, 3) with at least one ion")
     attrs, units = {}, A2_PER_PS_TO_CM2_PER_S
+    windows = _windows(moved, time_step, 3)
     try:
-        found = _diffusivity(moved, time_step)
+        found = _diffusivity(moved, windows, time_step)
         start, stop = found.start, found.stop
         d = found.estimate.scaled(units).variables("diffusivity", floor=0.0)
     except StatisticsError as error:
         attrs["not_determined"] = str(error)
         start = stop = np.nan
         d = undetermined("diffusivity", error.upper * units)
-    windows = _windows(moved, time_step, 3)
     axes = spectrum.msd()
     lags = np.arange(frames)
     errors = [moved.average({lag: 1.0}).stderr for lag in sampled]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -83,9 +84,10 @@ def check_unwrapped(positions: NDArray[np.float64], cells: NDArray[np.float64]) 
         If an atom moves by half a cell vector or more between two frames, which is what wrapped coordinates do.
     """
     inverse = np.linalg.inv(cells)
-    for t in range(1, len(positions)):
-        # In fractional coordinates, each in its own cell: an ion far out moves with a cell that breathes.
-        jump = np.abs(positions[t] @ inverse[t] - positions[t - 1] @ inverse[t - 1])
+    # In fractional coordinates, each in its own cell: an ion far out moves with a cell that breathes.
+    fractional = (p @ i for p, i in zip(positions, inverse, strict=True))
+    for t, (before, here) in enumerate(itertools.pairwise(fractional), 1):
+        jump = np.abs(here - before)
         if jump.size and jump.max() >= 0.5:
             atom = int(jump.max(axis=1).argmax())
             raise TrajectoryError(
