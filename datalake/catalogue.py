@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from argyase.datalake.identity import canonical
+from argyase.datalake.errors import CorruptRunError
+from argyase.datalake.files import unsealed
+from argyase.datalake.identity import KEYS, canonical
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +203,7 @@ class Catalogue:
 
 def _insert(db: sqlite3.Connection, folder: str, path: Path) -> None:
     try:
-        record = json.loads((path / "run.json").read_text())
+        record = unsealed(path / "run.json", KEYS)
         head = [record[k] for k in ("id", "stage", "created")]
         # Runs of older versions do not tell their variables: their files have to be asked.
         texts = [json.dumps(record["parameters"]), json.dumps(record["scalars"])]
@@ -211,7 +213,7 @@ def _insert(db: sqlite3.Connection, folder: str, path: Path) -> None:
         parameters = [(record["id"], k, v) for k, v in _flat(record["parameters"])]
     except FileNotFoundError:  # removed at this moment
         return
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (CorruptRunError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: cannot be read, left out: %r; see argyase lake verify", path / "run.json", error)
         return
     row = (*head, folder, *texts, _crc(*texts), rest, _crc(rest))

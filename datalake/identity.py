@@ -6,11 +6,21 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from argyase.datalake.errors import SchemaError
+from argyase.datalake.errors import CorruptRunError, SchemaError
+from argyase.datalake.files import unsealed
+
+REQUIRED = frozenset(
+    ("id", "stage", "parameters", "inputs", "scalars", "provenance", "created", "schema", "version", "files")
+)
+"""What the record of a run says at least."""
+
+KEYS = REQUIRED | {"variables"}
+"""What it says at most, from before there were seals."""
 
 DECIMALS = 4
 """Float parameters are rounded to this many decimals, stored and asked for alike: 0.1 + 0.2 finds 0.3."""
@@ -50,3 +60,25 @@ def run_id(stage: str, parameters: Mapping[str, Any], inputs: Sequence[str] = ()
     content = [stage, canonical(parameters), list(inputs), schema_version]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What ``run.json`` in the folder of a run says.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    CorruptRunError
+        If it cannot be read, is of another run, or was changed.
+    """
+    record = unsealed(path / "run.json", KEYS)
+    try:
+        name = run_id(record["stage"], record["parameters"], record["inputs"], record["version"])
+        if not name == record["id"] == path.name:
+            raise CorruptRunError(f"{path / 'run.json'}: content changed: it is the record of {name}")
+    except (KeyError, TypeError, SchemaError) as error:
+        raise CorruptRunError(f"{path / 'run.json'}: cannot be read: {error!r}") from None
+    if missing := sorted(REQUIRED - record.keys()):
+        raise CorruptRunError(f"{path / 'run.json'}: content changed: it does not say {', '.join(missing)}")
+    return record

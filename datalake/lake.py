@@ -25,22 +25,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import xarray as xr
 
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
 from argyase.datalake.cube import Source, cube, describe
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
-from argyase.datalake.files import fsync, fsync_tree, replace_json, sha256
-from argyase.datalake.identity import canonical, run_id
+from argyase.datalake.files import fsync_tree, rename, replace_bytes, replace_json, sealed, sha256, writing
+from argyase.datalake.identity import REQUIRED, canonical, read_record, run_id
 from argyase.datalake.schema import Schema, validate
-from argyase.datalake.trajectory import TrajectoryReader, TrajectoryWriter, read_progress
+from argyase.datalake.store import damaged
+from argyase.datalake.trajectory import TrajectoryReader, TrajectoryWriter, read_progress, read_tail, write_progress
 
 log = logging.getLogger(__name__)
 
 _SCRATCH = re.compile(r"lock|begin\.json|progress\.json|tail\..*|restart\..*|\..*")
 """Files of a work folder that are not part of the run."""
+
+_RECORD = "run.json"
+"""Does not list itself: an attempt that was killed before its rename has left one for the next."""
 
 
 @dataclass(frozen=True)
@@ -188,10 +191,15 @@ class Lake:
         ------
         NotInLakeError
             If the lake has no such run, or the run no such file.
+        CorruptRunError
+            If the file is missing, cut or changed.
         """
         path = self._find(name) / file
-        if not path.is_file():
+        known = self.record(name).files.get(file)
+        if known is None and not path.is_file():
             raise NotInLakeError(f"{name}: the run has no file {file}")
+        if known and (problem := _problem(path, known)):
+            raise CorruptRunError(f"{path}: {problem}; see argyase lake verify --repair")
         return path
 
     # ---- writing ----
@@ -244,12 +252,18 @@ class Lake:
             if any(item.alive for item in left):
                 raise RunningElsewhereError(f"{name}: {_owner(left[0].path)} works on it; stop it first") from None
             for item in left:
-                shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+                self._throw_away(item.path) if item.path.is_dir() else item.path.unlink()
             return
-        aside = self.path / "work" / f"{path.name}.removed.{os.getpid()}"
-        aside.parent.mkdir(exist_ok=True)
-        os.rename(path, aside)
-        shutil.rmtree(aside)
+        self._throw_away(path)
+
+    def _throw_away(self, path: Path) -> None:
+        """Remove a folder, by one rename to a name that no attempt takes for its own."""
+        aside = self.path / "work" / f".removed.{path.name}.{os.getpid()}.{time.time_ns()}"
+        with writing(path):
+            aside.parent.mkdir(exist_ok=True)
+            rename(path, aside)
+        for left in aside.parent.glob(".removed.*"):  # also by processes that were killed
+            shutil.rmtree(left, ignore_errors=True)
 
     # ---- reading ----
 
@@ -265,9 +279,9 @@ class Lake:
         """
         path = self._find(name)
         try:
-            return _record(json.loads((path / "run.json").read_text()), path)
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise CorruptRunError(f"{path / 'run.json'}: cannot be read: {error!r}") from None
+            return _record(read_record(path), path)
+        except FileNotFoundError:  # removed at this moment
+            raise NotInLakeError(f"{name}: the lake {self.path} has no such run any more") from None
 
     def failure(
         self, stage: str, parameters: Mapping[str, Any], inputs: Sequence[str] = (), version: int = 1
@@ -282,26 +296,34 @@ class Lake:
         Raises
         ------
         CorruptRunError
-            If a file cannot be opened.
+            If a file is missing, cut or changed; of a trajectory, what is read later is looked at then.
         """
-        path = self._find(name)
+        record = self.record(name)
+        check_files(record)
         try:
-            with xr.open_dataset(path / "data.nc", engine="h5netcdf") as dataset:
+            with xr.open_dataset(record.path / "data.nc", engine="h5netcdf") as dataset:
                 dataset.load()
-            if not (path / "traj.zarr").is_dir():
-                return dataset
-            trajectory = xr.open_zarr(path / "traj.zarr", consolidated=False, chunks=None)
         except Exception as error:
-            raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
-        coords = {k: ("atom", np.array(v)) for k, v in trajectory.attrs.pop("coords").items()}
-        return dataset.merge(trajectory.assign_coords(coords))
+            raise CorruptRunError(f"{record.path / 'data.nc'}: cannot be opened: {error}") from error
+        if not _has_trajectory(record):
+            return dataset
+        return dataset.merge(TrajectoryReader(record.path / "traj.zarr").dataset())
 
     def trajectory(self, name: str) -> TrajectoryReader:
-        """The trajectory of a run, read piece by piece."""
-        path = self._find(name)
-        if not (path / "traj.zarr").is_dir():
-            raise NotInLakeError(f"{name}: a run of stage {self.record(name).stage}, without trajectory")
-        return TrajectoryReader(path / "traj.zarr")
+        """The trajectory of a run, read piece by piece.
+
+        Raises
+        ------
+        NotInLakeError
+            If the run has none.
+        CorruptRunError
+            If a file is missing or cut; each piece is compared with its checksum when it is read.
+        """
+        record = self.record(name)
+        if not _has_trajectory(record):
+            raise NotInLakeError(f"{name}: a run of stage {record.stage}, without trajectory")
+        check_files(record)
+        return TrajectoryReader(record.path / "traj.zarr")
 
     def search(self, stage: str | None = None, **parameters: Any) -> list[RunRecord]:
         """Runs with these parameters, oldest first.
@@ -373,10 +395,11 @@ class Lake:
     def unfinished(self) -> list[Unfinished]:
         """Runs in progress, and runs that were killed, interrupted, or failed with a checkpoint to go on from."""
         found = []
-        for path in sorted((self.path / "work").glob("*.*")):
+        for path in sorted((self.path / "work").glob("[!.]*.*")):
             if begin := _json(path / "begin.json"):
-                progress = read_progress(path)
-                frames = int(progress.get("frames", 0)) if progress else 0
+                frames = 0
+                with contextlib.suppress(CorruptRunError):  # for `verify` to tell
+                    frames = int((read_progress(path) or {}).get("frames", 0))
                 found.append(_unfinished(path.name.split(".")[0], path, frames, _locked(path), begin))
         return found
 
@@ -385,24 +408,82 @@ class Lake:
         paths = sorted((self.path / "failed").glob("*.json"))
         return [_unfinished(path.stem, path, 0, False, begin) for path in paths if (begin := _json(path))]
 
-    def verify(self, name: str | None = None) -> list[Problem]:
-        """Compare the files of one run, or of all, with their hashes."""
-        paths = [self._find(name)] if name else [p.parent for p in (self.path / "runs").glob("*/*/*/run.json")]
+    def verify(self, name: str | None = None, repair: bool = False) -> list[Problem]:
+        """Compare the files of one run, or of everything, with their hashes and checksums.
+
+        Everything: all runs, the checkpoints of those that nobody works on, and the results in the store.
+
+        Parameters
+        ----------
+        name
+            Id of a run, or its first digits.
+        repair
+            Move what is broken into ``broken/``, with a note why, so that it is computed again. Nothing is deleted.
+
+        Raises
+        ------
+        NotInLakeError
+            If there is no run of that name.
+        """
+        if name:
+            paths = [p for p in (self.path / "runs").glob(f"*/{name[:2]}/{name}*") if p.is_dir()]
+            if not all(c in "0123456789abcdef" for c in name) or len(paths) != 1:
+                paths = [self._find(name)]  # which tells what is wrong with the name
+        else:
+            paths = sorted(p for p in (self.path / "runs").glob("*/*/*") if p.is_dir())
         problems = []
         for path in paths:
-            try:
-                record = _record(json.loads((path / "run.json").read_text()), path)
-            except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-                problems.append(Problem(path.name, "run.json", f"cannot be read: {error!r}"))
+            if found := _examine(path):
+                problems += found
+                if repair:
+                    self._set_aside(path, found)
+        return problems if name else problems + self._verify_work(repair) + self._verify_store(repair)
+
+    def _verify_work(self, repair: bool) -> list[Problem]:
+        problems = []
+        for path in sorted(p for p in (self.path / "work").glob("[!.]*.*") if p.is_dir()):
+            handle = _lock(path) if repair else os.open(path, os.O_RDONLY)
+            if handle is None or (not repair and _locked(path)):  # its owner knows
                 continue
-            for file, known in record.files.items():
-                if not (path / file).is_file():
-                    problems.append(Problem(path.name, file, "missing"))
-                elif (path / file).stat().st_size != known["size"]:
-                    problems.append(Problem(path.name, file, f"size is not {known['size']} bytes"))
-                elif sha256(path / file) != known["sha256"]:
-                    problems.append(Problem(path.name, file, "content changed"))
+            try:
+                progress = read_progress(path)
+                read_tail(path, progress or {})
+                for shard in (
+                    range(progress["frames"] // progress["shard_frames"]) if progress and "frames" in progress else ()
+                ):
+                    for array in ("positions", "cell"):
+                        if not (path / "traj.zarr" / array / f"c.{shard}.0.0").is_file():
+                            raise CorruptRunError(f"{path}/traj.zarr/{array}/c.{shard}.0.0: missing")
+            except CorruptRunError as error:
+                file, _, why = str(error).removeprefix(f"{path}/").partition(": ")
+                problems.append(Problem(path.name.split(".")[0], file, why))
+                if repair:
+                    self._set_aside(path, problems[-1:])
+            finally:
+                os.close(handle)
         return problems
+
+    def _verify_store(self, repair: bool) -> list[Problem]:
+        problems = []
+        for path, why in damaged(self.path):
+            problems.append(Problem(path.stem, str(path.relative_to(self.path)), why))
+            if repair:
+                self._set_aside(path, problems[-1:])
+        return problems
+
+    def _set_aside(self, path: Path, problems: Sequence[Problem]) -> None:
+        """Move a folder or a file into ``broken/``."""
+        aside = self.path / "broken" / f"{path.stem.split('.')[0]}.{time.time_ns()}"
+        text = f"""\
+{_provenance.now()}: moved here from {path.relative_to(self.path)}, because
+
+{"".join(f"    {problem}" + chr(10) for problem in problems)}
+Nothing reads this folder. The command that made the run computes it again; then this folder may go.
+"""
+        with writing(aside):
+            aside.mkdir(parents=True)
+            replace_bytes(aside / "why.txt", text.encode())
+            rename(path, aside / path.name)
 
 
 class Attempt:
@@ -430,11 +511,14 @@ class Attempt:
         self._lake, self._stage, self._parameters, self._inputs = lake, stage, parameters, inputs
         self._schema, self._provenance = schema, provenance
         self._version = schema.version if schema else version
+        self._gone = False  # published, or discarded: a folder of that name is of another attempt
         self._start, self._cpu = time.monotonic(), _provenance.cpu_seconds()
         self.id = run_id(stage, parameters, inputs, self._version)
         self.path, self._lock = self._claim()
-        progress = read_progress(self.path)
-        self.state: dict[str, Any] = dict(progress["state"]) if progress else {}
+        lake._failed(self.id).unlink(missing_ok=True)
+        with _closed_on_error(self._lock):
+            progress = read_progress(self.path)
+            self.state: dict[str, Any] = dict(progress["state"]) if progress else {}
 
     def _claim(self) -> tuple[Path, int]:
         work = self._lake.path / "work"
@@ -443,25 +527,32 @@ class Attempt:
         except OSError as error:
             raise DatalakeError(f"{work}: cannot be made: {error.strerror}; is the lake read-only?") from None
         for path in sorted(work.glob(f"{self.id}.*")):
-            handle = _lock(path)
+            handle = _lock(path, patience=0.05)
             if handle is None:
                 raise RunningElsewhereError(f"{self.id} ({self._stage}): {_owner(path)} works on it; wait, or stop it")
-            if path.is_dir() and (path / "begin.json").is_file():
-                return path, self._own(path, handle)
+            if (path / "begin.json").is_file():
+                with _closed_on_error(handle), writing(path):
+                    return path, self._own(path, handle)
             os.close(handle)
-        path = work / f"{self.id}.{os.getpid()}.{time.time_ns()}"
-        try:
-            path.mkdir()
-        except OSError as error:
-            raise DatalakeError(f"{path}: cannot be made: {error.strerror}") from None
-        handle = _lock(path)
-        assert handle is not None
-        rivals = [p for p in work.glob(f"{self.id}.*") if p != path and p < path and _locked(p)]
-        if rivals:  # both began at once: the first by name goes on
-            os.close(handle)
-            shutil.rmtree(path)
-            raise RunningElsewhereError(f"{self.id} ({self._stage}): {_owner(rivals[0])} works on it; wait, or stop it")
-        return path, self._own(path, handle)
+        # Made under a name that nobody looks at and put in place with its lock held: of two who begin at once, one
+        # finds the other's folder in its way.
+        path, new = work / f"{self.id}.0", work / f".{self.id}.{os.getpid()}.{time.time_ns()}"
+        with writing(new):
+            new.mkdir()
+            handle = _lock(new)
+            assert handle is not None
+            with _closed_on_error(handle):
+                try:
+                    self._own(new, handle)
+                    rename(new, path)
+                except OSError as error:
+                    shutil.rmtree(new, ignore_errors=True)
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    raise RunningElsewhereError(
+                        f"{self.id} ({self._stage}): {_owner(path)} works on it; wait, or stop it"
+                    ) from None
+        return path, handle
 
     def _own(self, path: Path, handle: int) -> int:
         """Write who works on it since when, before anything else is written."""
@@ -474,7 +565,6 @@ class Attempt:
         found = {i: p for i in self._inputs if (p := self._lake._published(i))}
         self._provenance["inputs_sha256"] = {i: sha256(p / "run.json") for i, p in found.items()}
         replace_json(path / "begin.json", self._begin())
-        told.unlink(missing_ok=True)
         return handle
 
     def _begin(self) -> dict[str, Any]:
@@ -506,7 +596,7 @@ class Attempt:
         Of a run that failed, what it was and how it ended is kept.
         """
         try:
-            if self.path.is_dir():
+            if not self._gone:
                 how = type(error).__name__ if error else _LEFT
                 self._close(f"{how}: {error}" if str(error or "") else how)
                 # A full disk must not hide the error that is on its way.
@@ -517,7 +607,8 @@ class Attempt:
                         self._lake._failed(self.id).parent.mkdir(exist_ok=True)
                         replace_json(self._lake._failed(self.id), self._begin())
                 if not (self.path / "progress.json").exists():
-                    shutil.rmtree(self.path, ignore_errors=True)
+                    with contextlib.suppress(DatalakeError):
+                        self._lake._throw_away(self.path)
         finally:
             os.close(self._lock)
 
@@ -530,7 +621,8 @@ class Attempt:
 
         For stages without a trajectory; files of a name that begins with ``restart.`` do not become part of the run.
         """
-        replace_json(self.path / "progress.json", {"state": dict(state)})
+        with writing(self.path / "progress.json"):
+            write_progress(self.path, {"state": dict(state)})
 
     def discard(self) -> None:
         """Forget what an earlier attempt has left."""
@@ -590,31 +682,47 @@ class Attempt:
 
     def _appear(self, stage: str, name: str, dataset: xr.Dataset, record: Mapping[str, Any]) -> str:
         """Write the files of the run and make it appear by one rename."""
+        with writing(self.path):
+            return self._write(stage, name, dataset, record)
+
+    def _write(self, stage: str, name: str, dataset: xr.Dataset, record: Mapping[str, Any]) -> str:
         encoding = {
-            k: {"compression": "gzip", "compression_opts": 4}
+            # With a checksum that HDF5 compares, whoever reads.
+            k: {"compression": "gzip", "compression_opts": 4, "fletcher32": True}
             for k, v in dataset.variables.items()
             if v.ndim and v.size and v.dtype.kind in "fi"
         }
-        dataset.to_netcdf(self.path / "data.nc", engine="h5netcdf", encoding=encoding)
+        # By way of memory: HDF5 that cannot write any more takes the process with it.
+        content = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
+        replace_bytes(self.path / "data.nc", bytes(content))
         files = {
             str(p.relative_to(self.path)): {"sha256": sha256(p), "size": p.stat().st_size}
             for p in sorted(self.path.rglob("*"))
-            if p.is_file() and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
+            if p.is_file() and p.name != _RECORD and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
         }
         record = {**record, "variables": describe(dataset), "files": files}
-        replace_json(self.path / "run.json", record)
+        replace_json(self.path / "run.json", sealed(record))
         fsync_tree(self.path)
         target = self._lake._folder(stage, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.rename(self.path, target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            log.info("%s: published by another process first; this one is discarded", name)
-            shutil.rmtree(self.path)
-            return name
-        fsync(target.parent)
+        while True:
+            try:
+                rename(self.path, target)
+                self._gone = True
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            try:
+                read_record(target)
+            except (FileNotFoundError, CorruptRunError):  # what cannot be read stands in the way
+                if found := _examine(target):
+                    self._lake._set_aside(target, found)
+            else:
+                log.info("%s: published by another process first; this one is discarded", name)
+                self._gone = True
+                self._lake._throw_away(self.path)
+                return name
         # Only now: a kill before the rename must leave all that a resume needs.
         for path in target.iterdir():
             if _SCRATCH.fullmatch(path.name):
@@ -628,8 +736,50 @@ def failed(stage: str) -> str:
 
 
 def _record(data: Mapping[str, Any], path: Path) -> RunRecord:
-    names = ("id", "stage", "parameters", "inputs", "scalars", "provenance", "created", "schema", "version", "files")
-    return RunRecord(**{n: data[n] for n in names}, path=path)
+    files = {file: known for file, known in data["files"].items() if file != _RECORD}
+    return RunRecord(**{**{n: data[n] for n in REQUIRED}, "files": files}, path=path)
+
+
+def _has_trajectory(record: RunRecord) -> bool:
+    return any(file.startswith("traj.zarr/") for file in record.files)
+
+
+def check_files(record: RunRecord) -> None:
+    """Compare the files of a run with the record: shards by their sizes, for their pieces have checksums."""
+    for file, known in record.files.items():
+        shard = file.startswith("traj.zarr/") and not file.endswith("zarr.json")
+        if problem := _problem(record.path / file, known, content=not shard):
+            raise CorruptRunError(f"{record.path / file}: {problem}; see argyase lake verify --repair")
+
+
+def _problem(path: Path, known: Mapping[str, Any], content: bool = True) -> str:
+    """What is wrong with a file; empty if nothing."""
+    try:
+        if path.stat().st_size != known["size"]:
+            return f"size is not {known['size']} bytes"
+        return "content changed" if content and sha256(path) != known["sha256"] else ""
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _examine(path: Path) -> list[Problem]:
+    """What is wrong with a published run."""
+    try:
+        record = _record(read_record(path), path)
+    except FileNotFoundError:
+        return [Problem(path.name, "run.json", "missing")] if path.is_dir() else []
+    except CorruptRunError as error:
+        return [Problem(path.name, "run.json", str(error).removeprefix(f"{path / 'run.json'}: "))]
+    found = [Problem(path.name, f, why) for f, known in record.files.items() if (why := _problem(path / f, known))]
+    if not found and _has_trajectory(record):
+        try:  # against the checksums, too: a shard that was damaged before the run was published has the right hash
+            for _ in TrajectoryReader(path / "traj.zarr").chunks():
+                pass
+        except CorruptRunError as error:
+            found = [Problem(path.name, "traj.zarr", str(error).removeprefix(f"{path / 'traj.zarr'}: "))]
+    return found if path.is_dir() else []  # removed at this moment
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -646,25 +796,57 @@ def _unfinished(name: str, path: Path, frames: int, alive: bool, begin: Mapping[
     return Unfinished(name, begin["stage"], path, frames, alive, dict(begin.get("parameters", {})), list(attempts))
 
 
-def _lock(path: Path) -> int | None:
-    """Hold the exclusive lock of a work folder until the handle is closed or the process dies; None if it is held."""
-    try:
-        handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError:
-        return os.open(os.devnull, os.O_RDONLY)  # just published or removed: nothing to hold
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+def _lock(path: Path, patience: float = 0.0) -> int | None:
+    """Hold the exclusive lock of a work folder until the handle is closed or the process dies; None if it is held.
+
+    Who only looks whether somebody holds it does so for a moment, too: hence the patience, s.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:
+            return os.open(os.devnull, os.O_RDONLY)  # just published or removed: nothing to hold
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between the two the folder may have been published, and another one of its name begun.
+            if os.path.samestat(os.fstat(handle), os.stat(path / "lock")):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                return None
+            time.sleep(0.005)
+        except OSError as error:
+            os.close(handle)
+            raise DatalakeError(
+                f"{path}: the file system has no locks ({error.strerror}); mount it with them"
+            ) from None
         os.close(handle)
-        return None
-    return handle
+
+
+@contextlib.contextmanager
+def _closed_on_error(handle: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def _locked(path: Path) -> bool:
-    handle = _lock(path)
-    if handle is None:
+    try:
+        handle = os.open(path / "lock", os.O_RDONLY)  # of another user, too
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
         return True
-    os.close(handle)
+    finally:
+        os.close(handle)
     return False
 
 

@@ -30,8 +30,8 @@ from zarr.storage import LocalStore, ZipStore
 from argyase.datalake import provenance
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError
 from argyase.datalake.files import fsync, sha256
-from argyase.datalake.identity import run_id
-from argyase.datalake.lake import Attempt, Lake, RunRecord
+from argyase.datalake.identity import read_record, run_id
+from argyase.datalake.lake import Attempt, Lake, RunRecord, check_files
 from argyase.datalake.trajectory import FILL, TrajectoryReader
 
 SUFFIXES = (".nc", ".zip")
@@ -90,6 +90,7 @@ def import_runs(lake: Lake, path: Path) -> list[str]:
 
 def _dataset_of(record: RunRecord) -> xr.Dataset:
     """What goes into the group of a run, but for positions and cells."""
+    check_files(record)
     try:
         with xr.open_dataset(record.path / "data.nc", engine="h5netcdf") as dataset:
             found = dataset.load().drop_encoding()
@@ -99,7 +100,7 @@ def _dataset_of(record: RunRecord) -> xr.Dataset:
             found[f"lake_file_{n}"] = (f"lake_bytes_{n}", content, {"name": name})
     except Exception as error:
         raise CorruptRunError(f"{record.path}: cannot be read: {error}") from error
-    kept = json.loads((record.path / "run.json").read_text())
+    kept = read_record(record.path)
     found.attrs["lake_record"] = json.dumps({k: v for k, v in kept.items() if k != "files"}, sort_keys=True)
     if (record.path / "traj.zarr").is_dir():
         reader = TrajectoryReader(record.path / "traj.zarr")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from argyase.datalake.errors import CorruptRunError, DatalakeError
+from argyase.datalake.files import load_npz, rename, replace_bytes, writing
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ def failures(lake: Path) -> list[Failure]:
             failure = Failure(path.parents[1].name, path.stem, *_reason(path.read_text()))
             found.append((path.stat().st_mtime, failure))
     return [failure for _, failure in sorted(found, key=lambda item: item[0])]
+
+
+def damaged(lake: Path) -> Iterator[tuple[Path, str]]:
+    """Results that cannot be read, and why."""
+    for path in sorted((lake / "store").glob("*/*/[!.]*.npz")):
+        try:
+            load_npz(path)
+        except FileNotFoundError:  # just moved aside
+            pass
+        except CorruptRunError as error:
+            yield path, str(error).removeprefix(f"{path}: ")
 
 
 def _reason(text: str) -> tuple[str, dict[str, str]]:
@@ -78,12 +90,13 @@ class Store:
         """
         path = self._file(key, ".npz")
         try:
-            with np.load(path) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            return load_npz(path)
         except FileNotFoundError:
             return None
-        except Exception as error:  # numpy and zipfile raise anything
-            raise CorruptRunError(f"{path}: damaged ({error}); remove it, and it is computed again") from error
+        except CorruptRunError as error:
+            raise CorruptRunError(
+                f"{error}; argyase lake verify --repair moves it aside, and it is computed again"
+            ) from error
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a result."""
@@ -135,23 +148,23 @@ class Store:
         """Keep a result; it is whole or absent, whatever happens."""
         path = self._file(key, ".npz")
         new = path.with_name(f".{key}.{os.getpid()}.npz")
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, path)
-        except OSError as error:
-            raise DatalakeError(f"{path}: cannot be written: {error.strerror}") from None
+            try:
+                with new.open("wb") as file:
+                    np.savez(file, **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                rename(new, path)
+            finally:
+                new.unlink(missing_ok=True)
         self.forget_failure(key)
         self._file(key, ".lock").unlink(missing_ok=True)
 
     def fail(self, key: str, reason: str, about: Mapping[str, str] | None = None) -> None:
         """Keep the reason of a failure, and what helps to find what failed (see `failures`)."""
         path = self._file(key, ".failed")
-        new = path.with_name(f".{key}.{os.getpid()}.failed")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps({"reason": reason, "about": dict(about or {})}))
-        os.replace(new, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_bytes(path, json.dumps({"reason": reason, "about": dict(about or {})}).encode())
         self._file(key, ".lock").unlink(missing_ok=True)

@@ -4,16 +4,15 @@
 compressed by Blosc (zstd 1, bit shuffle) in checksummed chunks inside shards, and ``cell(frame, cell_vector, xyz)`` as
 float64.
 The full length is declared at the start and only whole shards are written; frames since the last whole shard wait in
-``tail.npz``. ``progress.json``, replaced atomically after both are durable, says what counts.
+``tail.npz``. ``progress.json``, replaced atomically after both are durable, says what counts, with a hash over itself.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -22,13 +21,18 @@ from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
 from zarr.storage import LocalStore
 
 from argyase.datalake.errors import CorruptRunError, SchemaError
-from argyase.datalake.files import fsync, replace_json
+from argyase.datalake.files import fsync, load_npz, replace_json, sealed, unsealed, writing
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 SCALE = 1e-4
 """Angstrom per unit of the stored integers: a thousandth of the thermal motion."""
 
 FILL = np.iinfo(np.int32).min
 """Marks what was never written; no position has it."""
+
+_PROGRESS = ("frames", "n_atoms", "n_frames", "shard_frames", "tail", "scalars", "state")
 
 _LARGEST = np.iinfo(np.int32).max - 1
 _CHUNK = (250, 208)
@@ -148,12 +152,18 @@ class TrajectoryWriter:
                 f"{self._folder}: is of {progress['n_atoms']} atoms and {progress['n_frames']} frames"
             )
         self.frames = int(progress["frames"])
-        if progress["tail"]:
-            with np.load(self._folder / str(progress["tail"])) as tail:
-                self._buffer = [(p, c) for p, c in zip(tail["positions"], tail["cell"], strict=True)]
-                self._scalars = {str(k): tail[f"scalar_{k}"].tolist() for k in progress["scalars"]}
+        tail = read_tail(self._folder, progress)
+        if tail:
+            self._buffer = [(p, c) for p, c in zip(tail["positions"], tail["cell"], strict=True)]
+            self._scalars = {str(k): tail[f"scalar_{k}"].tolist() for k in progress["scalars"]}
         if len(self._buffer) != self.frames % self._shard:
             raise CorruptRunError(f"{self._folder}: {progress['tail']} and progress.json disagree")
+        self._all_there(self.frames // self._shard)
+
+    def _all_there(self, shards: int) -> None:
+        for path in (self._path / name / _shard(n) for name in ("positions", "cell") for n in range(shards)):
+            if not path.is_file():
+                raise CorruptRunError(f"{path}: missing; argyase lake verify --repair moves the run aside")
 
     def append(self, positions: ArrayLike, cell: ArrayLike, **scalars: float) -> None:
         """Add a frame.
@@ -199,14 +209,25 @@ class TrajectoryWriter:
 
     def _write_shard(self) -> None:
         first, last = self.frames - len(self._buffer), self.frames
-        for name in ("positions", "cell"):  # what a writer that was killed left half written
-            (self._path / name / f"c.{first // self._shard}.0.0").unlink(missing_ok=True)
-        self._positions[first:last] = np.stack([p for p, _ in self._buffer])
-        self._cell[first:last] = np.stack([c for _, c in self._buffer])
+        with writing(self._path / "positions" / _shard(first // self._shard)):
+            for name in ("positions", "cell"):  # what a writer that was killed left half written
+                (self._path / name / _shard(first // self._shard)).unlink(missing_ok=True)
+            self._positions[first:last] = np.stack([p for p, _ in self._buffer])
+            self._cell[first:last] = np.stack([c for _, c in self._buffer])
         self._buffer = []
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Make all frames so far durable, with the caller's `state` (plain JSON) that belongs to them."""
+        """Make all frames so far durable, with the caller's `state` (plain JSON) that belongs to them.
+
+        Raises
+        ------
+        DatalakeError
+            If the disk is full; the checkpoint before is whole then.
+        """
+        with writing(self._folder / "progress.json"):
+            self._checkpoint(state)
+
+    def _checkpoint(self, state: Mapping[str, Any]) -> None:
         shard = self.frames // self._shard
         for name in ("positions", "cell"):
             for path in (self._path / name).rglob("c.*"):
@@ -225,8 +246,8 @@ class TrajectoryWriter:
                 np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
-        replace_json(
-            self._folder / "progress.json",
+        write_progress(
+            self._folder,
             {
                 "frames": self.frames,
                 "n_atoms": self._n_atoms,
@@ -254,9 +275,11 @@ class TrajectoryWriter:
         """Write the last frames and cut the declared length to what came."""
         if self._buffer:
             self._write_shard()
+        self._all_there(-(-self.frames // self._shard))
         if self.frames < self._n_frames:
-            self._positions.resize((self.frames, self._n_atoms, 3))
-            self._cell.resize((self.frames, 3, 3))
+            with writing(self._path):
+                self._positions.resize((self.frames, self._n_atoms, 3))
+                self._cell.resize((self.frames, 3, 3))
 
 
 class TrajectoryReader:
@@ -284,19 +307,47 @@ class TrajectoryReader:
         Raises
         ------
         CorruptRunError
-            If a shard is missing, cut or changed.
+            If a shard is missing, cut or changed; the message names it.
         """
-        raw = self._read(self._positions, (frames, self._selection(atoms)))
-        if (raw == FILL).any():
-            raise CorruptRunError(f"{self._path}: positions: a shard is missing")
+        return self._scaled((frames, self._selection(atoms)))
+
+    def _scaled(self, index: tuple[Any, ...]) -> NDArray[np.float64]:
+        raw = self._read(self._positions, index)
+        if np.any(raw == FILL):
+            raise self._damage(self._positions, index[0], "a shard is missing")
         return np.asarray(raw * self.scale, dtype=np.float64)
 
     def cell(self, frames: slice = slice(None)) -> NDArray[np.float64]:
         """Cell vectors as rows, shape (frame, 3, 3), A."""
-        raw = self._read(self._cell, (frames,))
+        return self._cells((frames,))
+
+    def _cells(self, index: tuple[Any, ...]) -> NDArray[np.float64]:
+        raw = self._read(self._cell, index)
         if np.isnan(raw).any():
-            raise CorruptRunError(f"{self._path}: cell: a chunk is missing")
+            raise self._damage(self._cell, index[0], "a chunk is missing")
         return np.asarray(raw, dtype=np.float64)
+
+    def dataset(self) -> xr.Dataset:
+        """Positions and cells with their labels, read when they are used, with the same checks."""
+        import xarray as xr
+        from xarray.backends import BackendArray
+        from xarray.core import indexing
+
+        class Lazy(BackendArray):
+            def __init__(self, array: Any, read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> None:
+                self.shape, self.dtype, self._read = array.shape, np.dtype(np.float64), read
+
+            def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+                return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+        def variable(array: Any, read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> xr.Variable:
+            told = {k: array.attrs[k] for k in ("units", "long_name")}
+            return xr.Variable(array.metadata.dimension_names, indexing.LazilyIndexedArray(Lazy(array, read)), told)
+
+        return xr.Dataset(
+            {"positions": variable(self._positions, self._scaled), "cell": variable(self._cell, self._cells)},
+            coords={k: ("atom", v) for k, v in self.coords.items()},
+        )
 
     def chunks(
         self, atoms: Index = slice(None), size: int = 250
@@ -316,15 +367,64 @@ class TrajectoryReader:
         try:
             return array.oindex[index]
         except Exception as error:  # a checksum that does not match, a cut shard: each codec has its own error
-            raise CorruptRunError(f"{self._path}: {array.path}: a shard is damaged: {error}") from error
+            raise self._damage(array, index[0], f"a shard is damaged ({error})") from error
+
+    def _damage(self, array: Any, frames: slice | int, what: str) -> CorruptRunError:
+        """The error that names the first file of those frames that is missing or cannot be read."""
+        length = int((array.shards or array.chunks)[0])
+        which = range(self.n_frames)[frames] if isinstance(frames, slice) else [int(frames)]
+        for n in sorted({t // length for t in which}):
+            path = self._path / str(array.path) / _shard(n)
+            try:
+                whole = path.is_file() and not _empty(array[n * length : (n + 1) * length])
+            except Exception:
+                whole = False
+            if not whole:
+                return CorruptRunError(f"{self._path}: {array.path}: {what}: {path.name}")
+        return CorruptRunError(f"{self._path}: {array.path}: {what}")
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
-    """What the last checkpoint in a work folder says; None if there was none."""
+    """What the last checkpoint in a work folder says; None if there was none.
+
+    Raises
+    ------
+    CorruptRunError
+        If it was changed.
+    """
     try:
-        return dict(json.loads((folder / "progress.json").read_text()))
+        return unsealed(folder / "progress.json", _PROGRESS)
     except FileNotFoundError:
         return None
+
+
+def write_progress(folder: Path, progress: Mapping[str, Any]) -> None:
+    """Say what counts in a work folder."""
+    replace_json(folder / "progress.json", sealed(progress))
+
+
+def read_tail(folder: Path, progress: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The frames after the last whole shard, and the scalars of all; empty if there are none.
+
+    Raises
+    ------
+    CorruptRunError
+        If the file is missing or damaged.
+    """
+    if not progress.get("tail"):
+        return {}
+    try:
+        return load_npz(folder / str(progress["tail"]))
+    except FileNotFoundError:
+        raise CorruptRunError(f"{folder / str(progress['tail'])}: missing") from None
+
+
+def _shard(number: int) -> str:
+    return f"c.{number}.0.0"
+
+
+def _empty(raw: NDArray[Any]) -> bool:
+    return bool(np.any(np.isnan(raw) if raw.dtype.kind == "f" else raw == FILL))
 
 
 def _array(group: zarr.Group, name: str) -> Any:

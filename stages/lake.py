@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "export": "write a trajectory, tables, or whole runs to a file of another format",
         "import": "take the runs of an exported .nc or .zip into the lake",
         "schemas": "print the page of all datasets: names, dimensions, units (docs/reference/datasets.md)",
-        "verify": "check the files of one run, or of all, against their hashes",
+        "verify": "check the files of one run, or of everything, against their hashes and checksums",
         "rm": "remove a run, or what is left of one that was not finished",
     }
     parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in helps.items()}
@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsers["failures"].add_argument("--calculator", default="", help="only of this one, e.g. vasp")
     parsers["show"].add_argument("run", help="id, or its first digits")
     parsers["verify"].add_argument("run", nargs="?", help="id, or its first digits; all when left out")
+    parsers["verify"].add_argument(
+        "--repair", action="store_true", help="move what is broken into broken/ in the lake; it can be computed again"
+    )
     parsers["rm"].add_argument("run", help="id, or its first digits")
     parsers["export"].add_argument("runs", nargs="*", help="ids, or their first digits; all runs when left out")
     parsers["export"].add_argument("--stage", help="all runs of this stage")
@@ -76,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in import_runs(lake, Path(args.file)):
                 out.print(name, highlight=False)
         else:
-            problems = lake.verify(args.run)
+            problems = lake.verify(args.run, args.repair)
             for problem in problems:
-                out.print(str(problem), highlight=False, markup=False)
-            out.print(f"{len(problems)} problems")
-            return 3 if problems else 0
+                out.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+            moved = f", moved into {lake.path / 'broken'}" if problems and args.repair else ""
+            out.print(f"{len(problems)} problems{moved}", highlight=False, markup=False, soft_wrap=True)
+            return 3 if problems and not args.repair else 0
         return 0
 
     return guarded(body)

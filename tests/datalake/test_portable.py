@@ -57,6 +57,7 @@ def random_run(lake: Lake, rng: np.random.Generator, seed: int, inputs: list[str
 def told(record: RunRecord) -> dict[str, Any]:
     """What must survive the journey."""
     kept = json.loads((record.path / "run.json").read_text())
+    del kept["seal"]  # is of all that the record says
     kept["provenance"].pop("imported", None)
     kept["files"] = {k: v for k, v in kept["files"].items() if k != "data.nc" and not k.startswith("traj.zarr")}
     return kept

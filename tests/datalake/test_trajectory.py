@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import seeds
 
 from argyase.datalake.errors import CorruptRunError, SchemaError
-from argyase.datalake.trajectory import SCALE, TrajectoryReader, TrajectoryWriter
+from argyase.datalake.trajectory import SCALE, TrajectoryReader, TrajectoryWriter, write_progress
 
 
 def writer(folder: Path, atoms: int = 3, frames: int = 20, **changes: Any) -> TrajectoryWriter:
@@ -176,5 +176,8 @@ def test_a_resume_of_something_else_is_refused(tmp_path: Path) -> None:
         writer(tmp_path, atoms=4)
     progress = json.loads((tmp_path / "progress.json").read_text())
     (tmp_path / "progress.json").write_text(json.dumps({**progress, "frames": 7}))
+    with pytest.raises(CorruptRunError, match=r"progress\.json: content changed"):
+        writer(tmp_path)
+    write_progress(tmp_path, {**progress, "frames": 7})
     with pytest.raises(CorruptRunError, match="disagree"):
         writer(tmp_path)
