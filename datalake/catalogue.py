@@ -24,7 +24,7 @@ from argyase.datalake.identity import KEYS, canonical
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
 """Of the tables; an index of another format is made anew."""
 
 _TABLES = """
@@ -62,7 +62,7 @@ class Catalogue:
         )
         found = []
         for name, stage_, created, own, scalars, variables, crc, rest, rest_crc in rows:
-            if crc != _crc(own, scalars, variables) or rest_crc != _crc(rest):
+            if crc != _crc(name, stage_, own, scalars, variables) or rest_crc != _crc(created, rest):
                 return self._anew().records(stage, parameters)
             record = {"id": name, "stage": stage_, "created": created, "parameters": json.loads(own)}
             record |= {"scalars": json.loads(scalars), **json.loads(rest)}
@@ -73,10 +73,13 @@ class Catalogue:
         self, stage: str | None = None, parameters: Mapping[str, Any] | None = None
     ) -> list[tuple[str, dict[str, Any], dict[str, Any], str]]:
         """Id, parameters, scalars and variables (JSON, the same text for the same variables) of those records."""
-        rows = self._select("id, parameters, scalars, variables, crc", stage, parameters)
-        if any(crc != _crc(*texts) for _, *texts, crc in rows):
+        rows = self._select("id, parameters, scalars, variables, stage, crc", stage, parameters)
+        if any(crc != _crc(name, stage_, own, s, v) for name, own, s, v, stage_, crc in rows):
             return self._anew().numbers(stage, parameters)
-        return [(i, json.loads(p), json.loads(s), v) for i, p, s, v, _ in rows]
+        # One text for all of them is parsed in a third of the time of one each.
+        own = json.loads(f"[{','.join(row[1] for row in rows)}]")
+        scalars = json.loads(f"[{','.join(row[2] for row in rows)}]")
+        return [(row[0], p, s, row[3]) for row, p, s in zip(rows, own, scalars, strict=True)]
 
     def owners(self, sha256: str) -> list[str]:
         """Ids of the runs that have a file of this content, besides their dataset."""
@@ -92,9 +95,9 @@ class Catalogue:
                 where.append(f"id IN (SELECT run FROM parameters WHERE name = ? AND {narrow[0]})")
                 values += [name, *narrow[1]]
         condition = f"WHERE {' AND '.join(where)}" if where else ""
-        rows = self._query(f"SELECT parameters, {columns} FROM runs {condition} ORDER BY created, id", values)
         if not wanted:
-            return [row[1:] for row in rows]
+            return self._query(f"SELECT {columns} FROM runs {condition} ORDER BY created, id", values)
+        rows = self._query(f"SELECT parameters, {columns} FROM runs {condition} ORDER BY created, id", values)
         return [row[1:] for row in rows if all(matches(lookup(json.loads(row[0]), k), v) for k, v in wanted.items())]
 
     def _query(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -216,7 +219,7 @@ def _insert(db: sqlite3.Connection, folder: str, path: Path) -> None:
     except (CorruptRunError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: cannot be read, left out: %r; see argyase lake verify", path / "run.json", error)
         return
-    row = (*head, folder, *texts, _crc(*texts), rest, _crc(rest))
+    row = (*head, folder, *texts, _crc(*head[:2], *texts), rest, _crc(head[2], rest))
     db.execute(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * len(row))})", row)
     db.executemany("INSERT INTO parameters VALUES (?, ?, ?)", parameters)
     db.executemany("INSERT INTO files VALUES (?, ?)", files)
@@ -256,6 +259,8 @@ def _plain(value: Any) -> bool:
 
 def lookup(parameters: Mapping[str, Any], key: str) -> Any:
     """The parameter of that name; ``md__timestep_fs`` looks inside a table. None if there is none."""
+    if "__" not in key:
+        return parameters.get(key)
     value: Any = parameters
     for part in key.split("__"):
         if not isinstance(value, Mapping) or part not in value:

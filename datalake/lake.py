@@ -23,19 +23,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import xarray as xr
 
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
-from argyase.datalake.cube import Source, cube, describe
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
 from argyase.datalake.files import fsync_tree, rename, replace_bytes, replace_json, sealed, sha256, writing
 from argyase.datalake.identity import REQUIRED, canonical, read_record, run_id
 from argyase.datalake.schema import Schema, validate
 from argyase.datalake.store import damaged
 from argyase.datalake.trajectory import TrajectoryReader, TrajectoryWriter, read_progress, read_tail, write_progress
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 log = logging.getLogger(__name__)
 
@@ -298,6 +299,8 @@ class Lake:
         CorruptRunError
             If a file is missing, cut or changed; of a trajectory, what is read later is looked at then.
         """
+        import xarray as xr
+
         record = self.record(name)
         check_files(record)
         try:
@@ -367,10 +370,13 @@ class Lake:
         CorruptRunError
             If a file cannot be read.
         """
+        from argyase.datalake.cube import Source, cube
+
         found = self._catalogue.numbers(stage, parameters)
         if not found:
             raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
-        return cube(stage, [Source(i, self._folder(stage, i), p, s, v) for i, p, s, v in found], dims, lazy)
+        folder = self.path / "runs" / stage
+        return cube(stage, [Source(i, folder, p, s, v) for i, p, s, v in found], dims, lazy)
 
     def lineage(self, name: str) -> Lineage:
         """Where a run comes from: its inputs, theirs, and so on up to structures and labels.
@@ -686,6 +692,8 @@ class Attempt:
             return self._write(stage, name, dataset, record)
 
     def _write(self, stage: str, name: str, dataset: xr.Dataset, record: Mapping[str, Any]) -> str:
+        from argyase.datalake.cube import describe
+
         encoding = {
             # With a checksum that HDF5 compares, whoever reads.
             k: {"compression": "gzip", "compression_opts": 4, "fletcher32": True}

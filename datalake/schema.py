@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import xarray as xr
 
 from argyase.datalake.errors import SchemaError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Variable(Protocol):

