@@ -60,14 +60,14 @@ class Catalogue:
         rows = self._select(
             "id, stage, created, parameters, scalars, variables, crc, rest, rest_crc", stage, parameters
         )
-        found = []
         for name, stage_, created, own, scalars, variables, crc, rest, rest_crc in rows:
             if crc != _crc(name, stage_, own, scalars, variables) or rest_crc != _crc(created, rest):
                 return self._anew().records(stage, parameters)
-            record = {"id": name, "stage": stage_, "created": created, "parameters": json.loads(own)}
-            record |= {"scalars": json.loads(scalars), **json.loads(rest)}
-            found.append(record | ({"variables": json.loads(variables)} if variables else {}))
-        return found
+        columns = zip(rows, _parsed(rows, 3), _parsed(rows, 4), _parsed(rows, 7), strict=True)
+        return [
+            {"id": row[0], "stage": row[1], "created": row[2], "parameters": own, "scalars": scalars, **rest}
+            for row, own, scalars, rest in columns
+        ]
 
     def numbers(
         self, stage: str | None = None, parameters: Mapping[str, Any] | None = None
@@ -76,10 +76,8 @@ class Catalogue:
         rows = self._select("id, parameters, scalars, variables, stage, crc", stage, parameters)
         if any(crc != _crc(name, stage_, own, s, v) for name, own, s, v, stage_, crc in rows):
             return self._anew().numbers(stage, parameters)
-        # One text for all of them is parsed in a third of the time of one each.
-        own = json.loads(f"[{','.join(row[1] for row in rows)}]")
-        scalars = json.loads(f"[{','.join(row[2] for row in rows)}]")
-        return [(row[0], p, s, row[3]) for row, p, s in zip(rows, own, scalars, strict=True)]
+        columns = zip(rows, _parsed(rows, 1), _parsed(rows, 2), strict=True)
+        return [(row[0], own, scalars, row[3]) for row, own, scalars in columns]
 
     def owners(self, sha256: str) -> list[str]:
         """Ids of the runs that have a file of this content, besides their dataset."""
@@ -223,6 +221,11 @@ def _insert(db: sqlite3.Connection, folder: str, path: Path) -> None:
     db.execute(f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * len(row))})", row)
     db.executemany("INSERT INTO parameters VALUES (?, ?, ?)", parameters)
     db.executemany("INSERT INTO files VALUES (?, ?)", files)
+
+
+def _parsed(rows: Sequence[tuple[Any, ...]], column: int) -> list[dict[str, Any]]:
+    """A column of JSON: one text for all rows is parsed in a third of the time of one each."""
+    return list(json.loads(f"[{','.join(row[column] for row in rows)}]"))
 
 
 def _crc(*texts: str) -> int:

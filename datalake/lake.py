@@ -25,7 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError

@@ -311,10 +311,17 @@ class TrajectoryReader:
         CorruptRunError
             If a shard is missing, cut or changed; the message names it.
         """
-        return self._scaled((frames, self._selection(atoms)))
+        which = self._selection(atoms)
+        if isinstance(which, np.ndarray) and len(which) > 1 and which.min() >= 0 and np.ptp(which) < 4 * len(which):
+            # A species: zarr takes single atoms out of chunks at a tenth of the speed of whole ones.
+            low, high = int(which.min()), int(which.max()) + 1
+            return self._scaled((frames, slice(low, high)), which - low)
+        return self._scaled((frames, which))
 
-    def _scaled(self, index: tuple[Any, ...]) -> NDArray[np.float64]:
+    def _scaled(self, index: tuple[Any, ...], picked: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
         raw = self._read(self._positions, index)
+        if picked is not None and (len(picked) < raw.shape[1] or (np.diff(picked) != 1).any()):
+            raw = raw[:, picked]
         if np.any(raw == FILL):
             raise self._damage(self._positions, index[0], "a shard is missing")
         return np.asarray(raw * self.scale, dtype=np.float64)
@@ -427,6 +434,8 @@ def _shard(number: int) -> str:
 
 def _empty(raw: NDArray[Any]) -> bool:
     return bool(np.any(np.isnan(raw) if raw.dtype.kind == "f" else raw == FILL))
+
+
 def _group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
     import zarr
     from zarr.storage import LocalStore

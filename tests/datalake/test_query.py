@@ -318,3 +318,18 @@ def test_lineage(tmp_path: Path) -> None:
     assert [p.id for p in found.parents[0].parents] == [structure, fit]
     assert [p.id for p in found.walk()] == [sigma, md, gone, structure, fit, label]
     assert lake.lineage(structure).parents == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 19), max_size=20), st.booleans())
+def test_any_atoms_of_a_trajectory(tmp_path_factory: pytest.TempPathFactory, atoms: list[int], mask: bool) -> None:
+    """Few or many, in any order, twice: as numpy takes them from the whole."""
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    with lake.begin("md", {}) as attempt:
+        w = attempt.trajectory_writer(n_atoms=20, n_frames=4, coords={}, time_step_ps=0.1, shard_frames=3)
+        for frame in np.random.default_rng(1).normal(size=(4, 20, 3)):
+            w.append(frame, np.eye(3))
+        w.finish()
+        reader = lake.trajectory(attempt.publish(xr.Dataset()))
+    which: Any = np.isin(np.arange(20), atoms) if mask else np.array(atoms, dtype=int)
+    np.testing.assert_array_equal(reader.positions(atoms=which), reader.positions()[:, which])
