@@ -27,6 +27,7 @@ import xarray as xr
 from ase import Atoms
 from numpy.typing import NDArray
 
+from argyase.datalake.files import sealed
 from argyase.datalake.lake import Lake
 from argyase.schemas import CONDUCTIVITY, VANHOVE
 
@@ -216,7 +217,9 @@ def fake_runs(lake: Lake, stage: str, schema: Any, count: int, dataset: xr.Datas
         path = lake.path / "runs" / stage / name[:2] / name
         path.mkdir(parents=True, exist_ok=True)
         scalars = {k: float(rng.normal()) for k in record["scalars"]}
-        (path / "run.json").write_text(json.dumps({**record, "id": name, "parameters": own, "scalars": scalars}))
+        (path / "run.json").write_text(
+            json.dumps(sealed({**record, "id": name, "parameters": own, "scalars": scalars}))
+        )
         if with_data:
             shutil.copyfile(first.path / "data.nc", path / "data.nc")
 

@@ -29,7 +29,7 @@ _FORMAT = 3
 
 _TABLES = """
 CREATE TABLE runs (id TEXT PRIMARY KEY, stage TEXT, created TEXT, folder TEXT, parameters TEXT, scalars TEXT,
-                   variables TEXT, crc INTEGER, rest TEXT, rest_crc INTEGER);
+                   variables TEXT, data TEXT, crc INTEGER, rest TEXT, rest_crc INTEGER);
 CREATE TABLE parameters (run TEXT, name TEXT, value);
 CREATE TABLE files (sha256 TEXT, run TEXT);
 CREATE TABLE folders (path TEXT PRIMARY KEY, changed TEXT);
@@ -58,12 +58,12 @@ class Catalogue:
     def records(self, stage: str | None = None, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """All published records, oldest first; of one stage, and that `matches` all parameters, when they are named."""
         rows = self._select(
-            "id, stage, created, parameters, scalars, variables, crc, rest, rest_crc", stage, parameters
+            "id, stage, created, parameters, scalars, variables, data, crc, rest, rest_crc", stage, parameters
         )
-        for name, stage_, created, own, scalars, variables, crc, rest, rest_crc in rows:
-            if crc != _crc(name, stage_, own, scalars, variables) or rest_crc != _crc(created, rest):
+        for name, stage_, created, own, scalars, variables, data, crc, rest, rest_crc in rows:
+            if crc != _crc(name, stage_, own, scalars, variables, data) or rest_crc != _crc(created, rest):
                 return self._anew().records(stage, parameters)
-        columns = zip(rows, _parsed(rows, 3), _parsed(rows, 4), _parsed(rows, 7), strict=True)
+        columns = zip(rows, _parsed(rows, 3), _parsed(rows, 4), _parsed(rows, 8), strict=True)
         return [
             {"id": row[0], "stage": row[1], "created": row[2], "parameters": own, "scalars": scalars, **rest}
             for row, own, scalars, rest in columns
@@ -71,13 +71,13 @@ class Catalogue:
 
     def numbers(
         self, stage: str | None = None, parameters: Mapping[str, Any] | None = None
-    ) -> list[tuple[str, dict[str, Any], dict[str, Any], str]]:
-        """Id, parameters, scalars and variables (JSON, the same text for the same variables) of those records."""
-        rows = self._select("id, parameters, scalars, variables, stage, crc", stage, parameters)
-        if any(crc != _crc(name, stage_, own, s, v) for name, own, s, v, stage_, crc in rows):
+    ) -> list[tuple[str, dict[str, Any], dict[str, Any], str, str]]:
+        """Id, parameters, scalars, variables (JSON, the same text for the same variables), hash of the dataset."""
+        rows = self._select("id, parameters, scalars, variables, data, stage, crc", stage, parameters)
+        if any(crc != _crc(name, stage_, own, s, v, data) for name, own, s, v, data, stage_, crc in rows):
             return self._anew().numbers(stage, parameters)
         columns = zip(rows, _parsed(rows, 1), _parsed(rows, 2), strict=True)
-        return [(row[0], own, scalars, row[3]) for row, own, scalars in columns]
+        return [(row[0], own, scalars, row[3], row[4]) for row, own, scalars in columns]
 
     def owners(self, sha256: str) -> list[str]:
         """Ids of the runs that have a file of this content, besides their dataset."""
@@ -209,6 +209,7 @@ def _insert(db: sqlite3.Connection, folder: str, path: Path) -> None:
         # Runs of older versions do not tell their variables: their files have to be asked.
         texts = [json.dumps(record["parameters"]), json.dumps(record["scalars"])]
         texts.append(json.dumps(record["variables"], sort_keys=True) if "variables" in record else "")
+        texts.append(record["files"]["data.nc"]["sha256"])
         rest = json.dumps({k: record[k] for k in ("inputs", "provenance", "schema", "version", "files")})
         files = [(f["sha256"], record["id"]) for name, f in record["files"].items() if not _DATA.fullmatch(name)]
         parameters = [(record["id"], k, v) for k, v in _flat(record["parameters"])]
