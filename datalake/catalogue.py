@@ -209,7 +209,7 @@ def _insert(db: sqlite3.Connection, folder: str, path: Path) -> None:
         # Runs of older versions do not tell their variables: their files have to be asked.
         texts = [json.dumps(record["parameters"]), json.dumps(record["scalars"])]
         texts.append(json.dumps(record["variables"], sort_keys=True) if "variables" in record else "")
-        texts.append(record["files"]["data.nc"]["sha256"])
+        texts.append(record["files"].get("data.nc", {}).get("sha256", ""))
         rest = json.dumps({k: record[k] for k in ("inputs", "provenance", "schema", "version", "files")})
         files = [(f["sha256"], record["id"]) for name, f in record["files"].items() if not _DATA.fullmatch(name)]
         parameters = [(record["id"], k, v) for k, v in _flat(record["parameters"])]
