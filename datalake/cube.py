@@ -28,7 +28,7 @@ _DIGITS = 10
 _CHUNK_FRAMES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, which takes four times as long to make
 class Source:
     """One run, as the catalogue knows it."""
 
@@ -117,7 +117,7 @@ class _Run:
     def open(cls, source: Source, lazy: bool) -> _Run:
         """Read everything, or only coordinates; nothing of a run whose variables are all scalars."""
         if not lazy and _scalar(source.variables):
-            return cls(source, source.layout, {}, {})
+            return cls(source, _parse(source.variables), {}, {})
         specs = dict(source.layout)
         lengths: dict[str, int] = {}
         arrays: dict[str, NDArray[Any]] = {}
@@ -165,8 +165,9 @@ class _Block:
 
 def cube(stage: str, sources: Sequence[Source], dims: Sequence[str], lazy: bool) -> xr.Dataset:
     """All runs as one dataset over the parameters named in `dims`; see `Lake.open`."""
-    used = [d for d in dims if any(lookup(s.parameters, d) is not None for s in sources)]
-    labels, points = _points(stage, sources, used)
+    columns = {d: _column(sources, d) for d in dims}
+    used = [d for d in dims if columns[d].count(None) < len(sources)]
+    labels, points = _points(stage, sources, {d: columns[d] for d in used})
     grid = tuple(len(v) for v in labels.values())
     flat = np.ravel_multi_index(tuple(np.array(points).T), grid) if used else np.zeros(1, dtype=np.intp)
     runs = [_Run.open(s, lazy) for s in sources]
@@ -211,13 +212,12 @@ def cube(stage: str, sources: Sequence[Source], dims: Sequence[str], lazy: bool)
 
 
 def _points(
-    stage: str, sources: Sequence[Source], used: Sequence[str]
+    stage: str, sources: Sequence[Source], columns: Mapping[str, Sequence[Any]]
 ) -> tuple[dict[str, NDArray[Any]], list[tuple[int, ...]]]:
     """Labels of each dimension, and where on them each run is."""
-    columns = {d: [_label(lookup(s.parameters, d)) for s in sources] for d in used}
     labels, places = {}, []
     for d, column in columns.items():
-        known = {v for v in column if v is not None}
+        known = set(column) - {None}
         text = any(isinstance(v, str) for v in known)
         ordered: list[Any] = sorted(known, key=str) if text else sorted(known)
         missing: list[Any] = [None] if None in column else []
@@ -228,19 +228,25 @@ def _points(
         else:
             values = np.array([*ordered, *(np.nan for _ in missing)])
         labels[d] = values
-    points: list[tuple[int, ...]] = list(zip(*places, strict=True)) if used else [()] * len(sources)
+    points: list[tuple[int, ...]] = list(zip(*places, strict=True)) if columns else [()] * len(sources)
     if len(set(points)) < len(points):
         seen: dict[tuple[int, ...], Source] = {}
         for point, source in zip(points, sources, strict=True):
             if (other := seen.setdefault(point, source)) is not source:
-                where = {d: labels[d][n] for d, n in zip(used, point, strict=True)}
+                where = {d: labels[d][n] for d, n in zip(columns, point, strict=True)}
                 raise DatalakeError(_clash(stage, other, source, where))
     return labels, points
 
 
-def _label(value: Any) -> Any:
-    """A parameter as the label of a coordinate; lists and tables as their JSON."""
-    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
+def _column(sources: Sequence[Source], key: str) -> list[Any]:
+    """A parameter of all runs as labels of a coordinate; lists and tables as their JSON."""
+    if "__" in key:
+        values = [lookup(s.parameters, key) for s in sources]
+    else:
+        values = [s.parameters.get(key) for s in sources]
+    if {list, dict}.isdisjoint(map(type, values)):
+        return values
+    return [json.dumps(v, sort_keys=True) if isinstance(v, list | dict) else v for v in values]
 
 
 def _clash(stage: str, a: Source, b: Source, where: Mapping[str, Any]) -> str:

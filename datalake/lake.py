@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -371,11 +372,12 @@ class Lake:
         """
         from argyase.datalake.cube import Source, cube
 
-        found = self._catalogue.numbers(stage, parameters)
-        if not found:
-            raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
-        folder = self.path / "runs" / stage
-        return cube(stage, [Source(i, folder, *rest) for i, *rest in found], dims, lazy)
+        with _many_small_objects():
+            found = self._catalogue.numbers(stage, parameters)
+            if not found:
+                raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
+            folder = self.path / "runs" / stage
+            return cube(stage, [Source(i, folder, *rest) for i, *rest in found], dims, lazy)
 
     def lineage(self, name: str) -> Lineage:
         """Where a run comes from: its inputs, theirs, and so on up to structures and labels.
@@ -735,6 +737,18 @@ class Attempt:
             if _SCRATCH.fullmatch(path.name):
                 path.unlink()
         return name
+
+
+@contextlib.contextmanager
+def _many_small_objects() -> Iterator[None]:
+    """Without the collector of reference cycles, which would look at tens of thousands of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def failed(stage: str) -> str:
