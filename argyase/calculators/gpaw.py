@@ -6,8 +6,11 @@ but with the PAW data sets of GPAW, which need no more than 350 eV for labels (`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ase import Atoms
@@ -27,6 +30,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "site_energy": _FINE,
 }
 """Functional, cutoff (eV) and k-points per atom (0 is Gamma alone) of each kind of calculation."""
+
+_OURS = {
+    "mode": "ecut", "xc": "xc", "kpts": "kpts and k_density", "charge": "charge", "occupations": "smearing",
+    "maxiter": "maxiter", "txt": "log",
+}  # fmt: skip
+"""Parameters of GPAW, and the settings that stand for them."""
 
 STRESSES = ("analytic", "none", "differences")
 
@@ -60,15 +69,17 @@ class GpawInPresets(Calculator):
     stress
         ``analytic``, ``none``, or ``differences`` of the energy under strain (12 calculations more). With a van der
         Waals functional ``none``, unless asked otherwise: the analytic stress of GPAW 26.7 lacks a part there.
+    custom
+        Further parameters of GPAW by its own names, e.g. ``{"nbands": 140, "mixer": {"beta": 0.1}}``.
     log
-        File to which GPAW writes what it does; nowhere if empty.
+        Folder where GPAW writes what it does, a file for each structure; nowhere if empty.
 
     Raises
     ------
     ConfigError
         If a setting is unknown or wrong.
     CalculatorError
-        On calculation, if the cycles do not converge, or GPAW fails.
+        On calculation, if there is no cell, the cycles do not converge, or GPAW fails.
     """
 
     def __init__(
@@ -83,6 +94,7 @@ class GpawInPresets(Calculator):
         energy_tolerance: float = 1e-5,
         maxiter: int = 100,
         stress: str = "",
+        custom: Mapping[str, Any] | None = None,
         log: str = "",
     ) -> None:
         super().__init__()
@@ -103,6 +115,11 @@ class GpawInPresets(Calculator):
                 raise ConfigError(f"gpaw: {name} = {value!r} eV: must be positive")
         if stress not in ("", *STRESSES):
             raise ConfigError(f"gpaw: stress = {stress!r}: allowed are {', '.join(STRESSES)}")
+        custom = {} if custom is None else custom
+        if not isinstance(custom, Mapping):
+            raise ConfigError(f'gpaw: custom = {custom!r}: expected parameters of GPAW by name, e.g. {{"nbands": 140}}')
+        if twice := sorted(_OURS.keys() & custom.keys()):
+            raise ConfigError(f"gpaw: custom = {custom!r}: {twice[0]} is set by {_OURS[twice[0]]}")
         waals = "vdw" in self._xc.lower()
         if waals and stress == "analytic":
             raise ConfigError(
@@ -112,7 +129,9 @@ class GpawInPresets(Calculator):
         self._stress = stress or ("none" if waals else "analytic")
         self._kpts = None if kpts is None else tuple(kpts)
         self._charge, self._smearing, self._tolerance = float(charge or 0.0), smearing, energy_tolerance
-        self._maxiter, self._log = maxiter, log
+        self._maxiter, self._custom = maxiter, dict(custom)
+        self._log = Path(log).absolute() if log else None
+        self._converged: Atoms | None = None
         self.implemented_properties = [
             "energy",
             "free_energy",
@@ -126,6 +145,7 @@ class GpawInPresets(Calculator):
             "version": version("gpaw"), "data": version("gpaw-data"), "xc": self._xc, "ecut": self._ecut,
             "k_points": self._density if self._kpts is None else list(self._kpts), "charge": self._charge,
             "smearing": self._smearing, "energy_tolerance": self._tolerance, "stress": self._stress,
+            **({"custom": self._custom} if self._custom else {}),
         }  # fmt: skip
 
     def calculate(
@@ -136,51 +156,75 @@ class GpawInPresets(Calculator):
     ) -> None:
         """Energy and forces, and the stress if it is asked for."""
         super().calculate(atoms, list(properties), list(system_changes))
-        converged = self._converged(self.atoms)
-        self.results = {
-            "energy": float(converged.get_potential_energy()),
-            # That of which the forces are the slope; the same where there is a gap.
-            "free_energy": float(converged.get_potential_energy(force_consistent=True)),
-            "forces": converged.get_forces(),
-        }
-        if "stress" in properties and self._stress == "analytic":
-            self.results["stress"] = converged.get_stress()
-        elif "stress" in properties:
-            # On the same grid and mesh: a change of either would look like work.
-            again = self._atoms(self.atoms, gpts=converged.calc.get_number_of_grid_points())
-            self.results["stress"] = calculate_numerical_stress(again, eps=_STRAIN)
+        if self.atoms.cell.rank < 3:
+            raise CalculatorError(
+                f"gpaw: {self.atoms.get_chemical_formula()}: plane waves need a cell; give a molecule one with a vacuum"
+            )
+        if system_changes or self._converged is None:
+            self._converged = None
+            with self._explained():
+                converged = self._atoms()
+                self.results = {
+                    "energy": float(converged.get_potential_energy()),
+                    # That of which the forces are the slope; the same where there is a gap.
+                    "free_energy": float(converged.get_potential_energy(force_consistent=True)),
+                    "forces": converged.get_forces(),
+                }
+                self._converged = converged
+        if "stress" in properties:
+            with self._explained():
+                self.results["stress"] = self._stress_of(self._converged)
 
-    def _atoms(self, atoms: Atoms, gpts: Sequence[int] | None = None) -> Atoms:
-        """A copy with GPAW itself."""
+    def _stress_of(self, converged: Atoms) -> Any:
+        if self._stress == "analytic":
+            return converged.get_stress()
+        # On the same grid and mesh: a change of either would look like work.
+        strained = self._atoms(gpts=converged.calc.get_number_of_grid_points())
+        return calculate_numerical_stress(strained, eps=_STRAIN)
+
+    def _atoms(self, **more: Any) -> Atoms:
+        """A copy of the atoms with GPAW itself."""
         from gpaw import GPAW
 
+        atoms, log = self.atoms, None
+        if self._log:
+            self._log.mkdir(parents=True, exist_ok=True)
+            log = str(self._log / f"{self._name()}{'-strained' if more else ''}.txt")
+        energy = {"name": "energy", "tol": self._tolerance, "relative": False}
         calculator = GPAW(
             mode={"name": "pw", "ecut": self._ecut},
             xc=self._xc,
             kpts={"size": self._kpts or k_mesh(atoms, self._density), "gamma": True},
-            gpts=gpts,
             charge=self._charge,
             occupations={"name": "fermi-dirac", "width": self._smearing},
-            convergence={"energy": {"name": "energy", "tol": self._tolerance, "relative": False}},
             maxiter=self._maxiter,
-            txt=self._log or None,
+            txt=log,
+            **{**self._custom, "convergence": {"energy": energy, **self._custom.get("convergence", {})}, **more},
         )
         return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
 
-    def _converged(self, atoms: Atoms) -> Atoms:
+    def _name(self) -> str:
+        digest = hashlib.sha256(repr(self.identity()).encode())
+        for values in (self.atoms.numbers, self.atoms.positions, self.atoms.cell.array):
+            digest.update(values.tobytes())
+        return f"{self.atoms.get_chemical_formula('hill')}-{digest.hexdigest()[:16]}"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever fails in here is an error of this calculator, which says where to look."""
         from gpaw import ConvergenceError
 
-        computed, name = self._atoms(atoms), atoms.get_chemical_formula()
+        where = f"; see {self._log / self._name()}.txt" if self._log else ""
+        name = self.atoms.get_chemical_formula()
         try:
-            computed.get_potential_energy()
+            yield
         except ConvergenceError as error:
             raise CalculatorError(
                 f"gpaw: {name}: not converged in {self._maxiter} cycles ({' '.join(str(error).split())}); allow more "
-                "(maxiter), or a larger width (smearing)"
+                f"(maxiter), or a larger width (smearing){where}"
             ) from error
         except Exception as error:  # of GPAW, anything
-            raise CalculatorError(f"gpaw: {name}: {type(error).__name__}: {error}") from error
-        return computed
+            raise CalculatorError(f"gpaw: {name}: {type(error).__name__}: {error}{where}") from error
 
 
 def _build(**settings: Any) -> GpawInPresets:

@@ -169,6 +169,8 @@ def test_what_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         ({"kpts": [2, 2]}, "three whole numbers above 0"),
         ({"ecut": -1.0}, "ecut = -1.0 eV: must be positive"),
         ({"stress": "no"}, "allowed are analytic, none, differences"),
+        ({"custom": "nbands"}, "expected parameters of GPAW by name"),
+        ({"custom": {"txt": "-"}}, "txt is set by log"),
         ({"stress": "analytic"}, "the analytic stress of optB88-vdW is wrong"),
     ],
 )

@@ -64,11 +64,12 @@ def test_charged_cells_have_that_many_electrons(tmp_path: Path) -> None:
     atoms = primitive()
     lithium = np.flatnonzero(atoms.symbols == "Li")
     del atoms[lithium[1:]]  # P5+ 5 S2- Cl- and one Li+
-    log = tmp_path / "gpaw.txt"
-    atoms.calc = calculator("gpaw", preset="site_energy", ecut=300.0, k_density=0.0, charge=-5.0, log=str(log))
+    settings = {"preset": "site_energy", "ecut": 300.0, "k_density": 0.0, "charge": -5.0}
+    atoms.calc = calculator("gpaw", **settings, log=str(tmp_path / "logs"))
     assert np.isfinite(atoms.get_potential_energy())
     # The 1s of Li is in the core. Two electrons in each band up to the gap.
     electrons = sum({"Li": 1, "P": 5, "S": 6, "Cl": 7}[s] for s in atoms.symbols) + 5
+    (log,) = (tmp_path / "logs").iterdir()
     highest = re.search(r"Transition \(v -> c\):\s+\(s=0, k=0, n=(\d+)", log.read_text())
     assert highest
     assert 2 * (int(highest[1]) + 1) == electrons
@@ -81,7 +82,10 @@ def test_stress_by_differences_is_the_analytic_one() -> None:
     stresses = []
     for how in ("analytic", "differences"):
         atoms.calc = calculator("gpaw", **settings, stress=how)
+        atoms.get_forces()
+        first = atoms.calc._converged
         stresses.append(atoms.get_stress())
+        assert atoms.calc._converged is first  # not computed twice
     analytic, differences = stresses
     assert analytic[0] < -0.01
     # Pulay stress of 350 eV, which differences at fixed plane waves do not have, is some 2 %.
@@ -90,11 +94,16 @@ def test_stress_by_differences_is_the_analytic_one() -> None:
 
 def test_what_does_not_converge_is_no_label(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    config = label.Config(frames=("",), calculator="gpaw", settings=("preset=aimd", "maxiter=2"))
+    config = label.Config(frames=("",), calculator="gpaw", settings=("preset=aimd", "maxiter=3", f"log={tmp_path}"))
     path = tmp_path / "licl.extxyz"
     bulk("LiCl", "rocksalt", a=5.1).write(path)
-    with pytest.raises(CalculatorError, match="not converged in 2 cycles"):
+    with pytest.raises(CalculatorError, match=rf"not converged in 3 cycles .*; see {tmp_path}/ClLi-\w+\.txt"):
         label.run(replace(config, frames=(str(path),)), lake)
+
+
+def test_a_molecule_without_a_cell() -> None:
+    with pytest.raises(CalculatorError, match="plane waves need a cell"):
+        calculator("gpaw").get_potential_energy(Atoms("LiCl", [[0, 0, 0], [0, 0, 2.0]]))
 
 
 def test_van_der_waals_labels_have_no_stress() -> None:
