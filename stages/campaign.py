@@ -35,6 +35,7 @@ from argyase.stages import (
     figures,
     hops,
     jumps,
+    learn,
     md,
     msd,
     structures,
@@ -427,13 +428,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("campaign", help="campaign file (TOML), see campaigns/")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--figures", help="folder for the figures (default: figures/<campaign> beside the lake)")
-    parser.add_argument("--jobs", type=int, default=len(allowed()), help="most MD runs at once (default: all cores)")
+    parser.add_argument("--jobs", type=int, help="most MD runs at once (default: all cores, or learn.jobs)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     args = parser.parse_args(argv)
 
     def body() -> int:
-        if args.jobs < 1:
+        if args.jobs is not None and args.jobs < 1:
             raise ConfigError(f"--jobs {args.jobs}: must be at least 1")
+        if "learn" in _config.load(args.campaign):
+            # Training is a campaign, too: the two commands are one for it.
+            if args.figures:
+                raise ConfigError(f"--figures {args.figures}: a campaign with [learn] draws none")
+            more = [
+                *(["--dry-run"] if args.dry_run else []),
+                *([] if args.jobs is None else ["--jobs", str(args.jobs)]),
+            ]
+            return learn.main([args.campaign, "--lake", args.lake, *more])
+        jobs = args.jobs or len(allowed())
         campaign = read_campaign(args.campaign)
         lake = Lake(args.lake)
         if args.dry_run:
@@ -441,7 +452,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _announce(campaign, lake, work, [job for job in work if job.run_id is None])
             return 0
         target = Path(args.figures) if args.figures else Path(args.lake).resolve().parent / "figures"
-        return run(campaign, lake, target if args.figures else target / campaign.header.name, args.jobs)
+        return run(campaign, lake, target if args.figures else target / campaign.header.name, jobs)
 
     return guarded(body)
 

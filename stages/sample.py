@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from argyase.datalake.lake import Attempt, Lake
-from argyase.dynamics.protocols import MELT_QUENCH, Ramp
+from argyase.dynamics.protocols import HEATING, MELT_QUENCH, Ramp, shortened
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.schemas import SAMPLE
@@ -34,7 +34,7 @@ from argyase.stages._run import (
 )
 
 if TYPE_CHECKING:
-    from argyase.dynamics.simulation import Frame
+    from argyase.dynamics.simulation import Frame, MDSettings
 
 CHECKPOINT_SECONDS = 20.0
 """Wall time between checkpoints: the most that a kill -9 costs, or one sample if that takes longer."""
@@ -45,8 +45,10 @@ class Config:
     """What to sample, and how."""
 
     structure: str = setting(help="id of a structure in the lake, or a structure file")
-    kind: Literal["md", "melt_quench", "rattle", "squeeze"] = setting(
-        "md", help="md: heat, equilibrate, produce at temperature_K; rattle, squeeze: displaced atoms, without dynamics"
+    kind: Literal["md", "melt_quench", "heating", "rattle", "squeeze"] = setting(
+        "md",
+        help="md: heat, equilibrate, produce at temperature_K; heating: from 300 to 1000 K; rattle, squeeze: displaced "
+        "atoms, without dynamics",
     )
     calculator: str = setting("mtp", help=CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
@@ -56,6 +58,7 @@ class Config:
     equilibrate_ps: float = setting(20.0, help="equilibration of md", unit="ps")
     produce_ps: float = setting(10.0, help="production of md", unit="ps")
     ramps: tuple[Ramp, ...] = setting((), help="pieces of another protocol than that of kind")
+    shorten: float = setting(1.0, help="divide the duration of each piece of the protocol by this, to try it out")
     timestep_fs: float = setting(2.0, help="time step", unit="fs")
     sample_ps: float = setting(0.1, help="time between frames", unit="ps")
     max_temperature_factor: float = setting(3.0, help="end above this multiple of the highest target temperature")
@@ -76,10 +79,14 @@ _DYNAMICS = ("timestep_fs", "sample_ps", "grade_select", "grade_break", "max_tem
 _OF_KIND = {
     "md": (*_DYNAMICS, "temperature_K"),
     "melt_quench": _DYNAMICS,
+    "heating": _DYNAMICS,
     "rattle": ("count", "displacement", "cell_strain"),
     "squeeze": ("count", "nearest"),
 }
 """What enters the id of a run of each kind, besides structure, calculator and ramps."""
+
+MOVING = ("md", "melt_quench", "heating")
+"""Kinds in which the atoms move by themselves."""
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
@@ -93,7 +100,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     structure = structures.find(config.structure, lake)
     parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k in (*_ALWAYS, *_OF_KIND[config.kind])}
-    if config.kind in ("md", "melt_quench"):
+    if config.kind in MOVING:
         settings = parse_settings(config.settings, "sample.settings")
         parameters["calculator"] = identity(config.calculator, **settings)
         if config.calculator == "mtp":
@@ -108,7 +115,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         atoms = structures.to_atoms(lake.open_run(structure))
         formula = str(lake.record(structure).parameters.get("formula", atoms.get_chemical_formula("hill")))
         atoms.set_cell(atoms.cell.array * (1 + config.strain), scale_atoms=True)
-        if config.kind in ("md", "melt_quench"):
+        if config.kind in MOVING:
             frames, ended, caught = _dynamics(atoms, config, attempt, report)
         else:
             caught = 0
@@ -137,11 +144,41 @@ def _run_in(job: tuple[Config, str]) -> list[str]:
 
 
 def ramps(config: Config) -> tuple[Ramp, ...]:
-    """The protocol of a dynamics: that of the configuration, or of its kind."""
+    """The protocol of a dynamics: that of the configuration, or of its kind.
+
+    Raises
+    ------
+    ConfigError
+        If it is to be shortened by a number that is not positive.
+    """
+    if not config.shorten > 0:
+        raise ConfigError(f"sample.shorten = {config.shorten}: must be positive")
+    return tuple(shortened(ramp, config.shorten) if config.shorten != 1 else ramp for ramp in _whole(config))
+
+
+def dynamics(config: Config) -> MDSettings:
+    """What fixes the dynamics of a configuration besides atoms and engine."""
+    from argyase.dynamics.simulation import MDSettings
+
+    return MDSettings(
+        config.temperature_K,
+        ramps(config),
+        config.timestep_fs,
+        config.sample_ps,
+        seed=config.seed,
+        max_temperature_factor=config.max_temperature_factor,
+    )
+
+
+def _whole(config: Config) -> tuple[Ramp, ...]:
     if config.ramps:
         return config.ramps
     if config.kind == "melt_quench":
         return MELT_QUENCH
+    if config.kind == "heating":
+        warm, rest, heating = HEATING
+        heat_ps = (warm.stop_K - warm.start_K) / config.heat_rate_K_fs * 1e-3
+        return replace(warm, duration_ps=heat_ps), rest, heating
     start = min(10.0, config.temperature_K)
     heat_ps = max(config.sample_ps, (config.temperature_K - start) / config.heat_rate_K_fs * 1e-3)
     target = config.temperature_K
@@ -159,21 +196,12 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
     """
     from argyase.calculators import single_point
     from argyase.dynamics.ase_md import AseMD
-    from argyase.dynamics.simulation import MDSettings
 
-    settings = MDSettings(
-        config.temperature_K,
-        ramps(config),
-        config.timestep_fs,
-        config.sample_ps,
-        seed=config.seed,
-        max_temperature_factor=config.max_temperature_factor,
-    )
     restart = attempt.path / "restart.npz"
     simulation = AseMD(
         atoms,
         single_point(config.calculator, **parse_settings(config.settings, "sample.settings")),
-        settings,
+        dynamics(config),
         restart if restart.is_file() else None,
         grade_select=config.grade_select,
         grade_break=config.grade_break,

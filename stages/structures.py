@@ -36,18 +36,18 @@ class Config:
     source: str = setting("", help="take this structure file (any format ASE reads) instead of building one")
 
 
-def from_tables(data: Mapping[str, Any], path: str) -> list[Config]:
-    """The [[structures]] of a campaign file.
+def from_tables(data: Mapping[str, Any], path: str, table: str = "structures") -> list[Config]:
+    """The [[structures]] of a campaign file, or those of another name.
 
     Raises
     ------
     ConfigError
         If there are none, or a key is wrong.
     """
-    listed = data.get("structures", [])
+    listed = data.get(table, [])
     if not isinstance(listed, list) or not listed:
-        raise ConfigError(f"{path}: give the structures as [[structures]] tables, one for each")
-    return [_config.from_mapping(Config, table, "structures") for table in listed]
+        raise ConfigError(f"{path}: give the structures as [[{table}]] tables, one for each")
+    return [_config.from_mapping(Config, own, table) for own in listed]
 
 
 def build(config: Config) -> tuple[Atoms, dict[str, Any]]:

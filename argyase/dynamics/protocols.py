@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from argyase.errors import ConfigError
@@ -116,6 +116,25 @@ MELT_QUENCH: tuple[Ramp, ...] = (
     Ramp("quench", 2000.0, 300.0, 17.0),
 )
 """Amorphous phases of the reference protocol: 100 K/ps, frames of melt and quench."""
+
+HEATING: tuple[Ramp, ...] = (
+    Ramp("warm", 10.0, 300.0, 0.58, keep=False),
+    Ramp("rest", 300.0, 300.0, 10.0, keep=False),
+    Ramp("heating", 300.0, 1000.0, 42.0),
+)
+"""Elements and LiCl of the reference protocol: 0.5 K/fs to 300 K, 10 ps there, to 1000 K in 42 ps (0.017 K/fs).
+
+Frames of the last part alone, each 0.2 ps, are 210 of each of the four phases: the paper's 840.
+"""
+
+
+def shortened(ramp: Ramp, divisor: float) -> Ramp:
+    """The same temperatures in a shorter time.
+
+    >>> shortened(MELT_QUENCH[1], 100.0).duration_ps
+    0.2
+    """
+    return replace(ramp, duration_ps=ramp.duration_ps / divisor)
 
 
 @dataclass(frozen=True)

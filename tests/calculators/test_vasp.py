@@ -591,6 +591,36 @@ def test_a_folder_is_of_one_vasp(vasp: Path, monkeypatch: pytest.MonkeyPatch) ->
 # ---- labels ----
 
 
+def test_the_training_of_the_paper_made_small(tmp_path: Path) -> None:
+    """Every force of its dynamics and every label by VASP, into a potential."""
+    campaign = (Path(__file__).parents[2] / "campaigns" / "paper_training_small.toml").read_text()
+    for pattern, other in (
+        (r'calculator = "mtp"\nsettings = .*\ntemp', 'calculator = "vasp"\nsettings = ["preset=aimd", "nsw=0"]\ntemp'),
+        (r'calculator = "mtp"\nsettings = .*\n', 'calculator = "vasp"\nsettings = ["preset=label"]\n'),
+        (r"strain = \[0\.0, 0\.05\]", "strain = [0.05]"),
+        # Single steps, each of which starts VASP.
+        (r"shorten = 500\.0", "shorten = 8000.0"),
+        (r"sample_ps = .*", "sample_ps = 0.002"),
+    ):
+        assert re.search(pattern, campaign)
+        campaign = re.sub(pattern, other, campaign)
+    (tmp_path / "small.toml").write_text(campaign)
+    done = argyase("run", "small.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lake = Lake(tmp_path / "lake")
+    (label_run,) = lake.record(done.stdout.split()[-1]).inputs
+    frames = label.read_frames(lake, [label_run])
+    assert {"Li6PS5Cl md", "Li6PS5Cl melt", "Li6PS5Cl quench", "LiCl heating"} == {a.info["group"] for a in frames}
+    assert lake.record(label_run).parameters["calculator"]["preset"] == "label"
+    of_dynamics = lake.record(lake.record(label_run).inputs[0]).parameters["calculator"]
+    assert (of_dynamics["preset"], of_dynamics["incar"]["ENCUT"]) == ("aimd", 350)
+    for atoms in frames:
+        again = atoms.copy()
+        again.calc = calculator("mtp", potential="LiPSCl-study")
+        np.testing.assert_allclose(atoms.get_forces(), again.get_forces(), atol=1e-6)
+    assert (tmp_path / "potentials" / "small-0.mtp").is_file()
+
+
 def test_a_frame_that_fails_is_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,13 +18,13 @@ from command import argyase
 
 from argyase.calculators import calculator
 from argyase.datalake.lake import Lake
-from argyase.dynamics.simulation import MDSettings
 from argyase.errors import CalculatorError, ConfigError
 from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
 from argyase.stages import label, learn, md, sample, selection, structures
 from argyase.stages._frames import frame_key, frames_of
+from argyase.structures.argyrodite import argyrodite
 
 STUDY = ("potential=LiPSCl-study",)
 BY_STUDY = {"calculator": "mtp", "settings": STUDY}
@@ -444,24 +444,81 @@ def test_wrong_campaigns(tmp_path: Path) -> None:
         assert said in " ".join(done.stderr.split())
 
 
-def test_the_sampling_of_the_paper() -> None:
-    campaign = learn.read(str(Path(__file__).parents[2] / "campaigns" / "paper_sampling.toml"))
-    assert len(campaign.structures) == 5
-    for config in campaign.structures:
-        structures.build(config)
-    found = learn.samples(campaign, ["a", "b", "c", "d", "e"], campaign.config.calculator, campaign.config.settings, 0)
-    count = {"md": 0, "melt_quench": 0}
-    for config in found:
-        settings = MDSettings(config.temperature_K, sample.ramps(config), config.timestep_fs, config.sample_ps)
-        last = settings.schedule()[-1].last
-        count[config.kind] += sum(p.last - p.first for p in settings.schedule() if p.segment.keep) // 50
-        if config.kind == "md":  # heated at 0.5 K/fs, 20 ps, 10 ps
-            heat_ps = (config.temperature_K - 10) / 0.5e3
-            assert last * 2e-3 == pytest.approx(heat_ps + 30, abs=0.1)
-        else:
-            assert last * 2e-3 == pytest.approx(10 + 20 + 17)
-    # 1200 frames of each crystal, 1110 of each amorphous phase, 11,550 in all: Jang et al. 2025.
-    assert count == {"md": 5 * 1200, "melt_quench": 5 * 1110}
+CAMPAIGNS = Path(__file__).parents[2] / "campaigns"
+
+
+def test_the_training_set_of_the_paper() -> None:
+    """Jang et al. 2025: 1200 frames of each crystal, 1110 of each amorphous phase, 11,550; 840 of elements and LiCl."""
+    campaign = learn.read(str(CAMPAIGNS / "paper_training.toml"))
+    found = learn.costs(campaign)
+    frames: dict[tuple[int, str], int] = {}
+    for cost in found:
+        key = (int(cost.config.structure), cost.config.kind)
+        frames[key] = frames.get(key, 0) + cost.frames
+        parts = sample.dynamics(cost.config).schedule()
+        assert cost.steps == parts[-1].last
+        if cost.config.kind == "md":  # heated at 0.5 K/fs, 20 ps, 10 ps
+            length = (cost.config.temperature_K - 10) / 0.5e3 + 30
+            assert cost.frames == 100
+        elif cost.config.kind == "melt_quench":
+            length = 10 + 20 + 17
+        else:  # heated at 0.5 K/fs to 300 K, 10 ps, 42 ps
+            length = 290 / 0.5e3 + 10 + 42
+        # Each piece is rounded up to whole samples.
+        assert 0 <= cost.steps * 2e-3 - length < cost.config.sample_ps + 1e-9
+    crystals, precursors = range(5), range(5, 9)
+    assert frames == {
+        **{(n, "md"): 1200 for n in crystals},
+        **{(n, "melt_quench"): 1110 for n in crystals},
+        **{(n, "heating"): 210 for n in precursors},
+    }
+    assert sum(frames.values()) == 11550 + 840
+    assert [c.formula for c in found[-4:]] == ["Li", "P", "S", "LiCl"]
+    conditions = {(c.config.temperature_K, c.config.strain) for c in found if c.config.kind == "md"}
+    assert conditions == {(t, s) for t in (300, 600, 900, 1200) for s in (-0.05, 0.0, 0.05)}
+    fit = campaign.fit
+    weights = np.array([fit.energy_weight, fit.force_weight, fit.stress_weight])
+    np.testing.assert_allclose(weights / weights[0], [1, 1e-2, 1e-4])
+
+
+def test_what_it_costs_is_said_before(tmp_path: Path) -> None:
+    done = argyase("run", CAMPAIGNS / "paper_training.toml", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = [
+        line.split() for line in done.stdout.splitlines() if " md " in line or "melt_" in line or "heating" in line
+    ]
+    assert len(listed) == 5 * (12 + 3) + 4
+    steps, frames = (sum(int(words[n].replace(",", "")) for words in listed) for n in (-2, -1))
+    assert f"79 runs by vasp preset=aimd nsw=0: {steps:,} MD steps, {frames:,} frames" in done.stdout
+    assert "12,390 single points of these dynamics by vasp preset=label" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_training_made_small_ends_in_a_potential(tmp_path: Path) -> None:
+    small = CAMPAIGNS / "paper_training_small.toml"
+    first = argyase("run", small, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    lake = Lake(tmp_path / "lake")
+    counts = lake.open_run(first.stdout.split()[-1])["frames"].sel(set="training")
+    planned = learn.costs(learn.read(str(small)))
+    groups = {g: int(n) for g, n in zip(counts["group"].values.astype(str), counts.values, strict=True)}
+    assert groups.pop("all") == sum(cost.frames for cost in planned) == sum(groups.values())
+    assert set(groups) == {"Li6PS5Cl md", "Li6PS5Cl melt", "Li6PS5Cl quench", "LiCl heating"}
+    atoms = argyrodite(a=10.0)
+    atoms.calc = calculator("mtp", potential=str(tmp_path / "potentials" / "small-0.mtp"))
+    assert np.isfinite(atoms.get_potential_energy())
+    assert argyase("run", small, cwd=tmp_path).stdout == first.stdout
+
+
+@pytest.mark.parametrize("kind", ["md", "melt_quench", "heating"])
+def test_a_protocol_is_shortened_as_a_whole(kind: str) -> None:
+    config = sample.Config(structure="any", kind=kind)  # type: ignore[arg-type]
+    whole, short = (sample.ramps(replace(config, shorten=f)) for f in (1.0, 100.0))
+    for a, b in zip(whole, short, strict=True):
+        assert replace(b, duration_ps=a.duration_ps) == a
+        assert a.duration_ps == pytest.approx(100 * b.duration_ps)
+    with pytest.raises(ConfigError, match=r"sample\.shorten = 0\.0: must be positive"):
+        sample.ramps(replace(config, shorten=0.0))
 
 
 def test_a_loop_may_begin_with_dynamics_of_the_teacher(lake: Lake, tmp_path: Path) -> None:
