@@ -151,6 +151,7 @@ def samples(
             structure=cell,
             calculator=calculator,
             settings=settings,
+            inside=learning.sample.inside and number == 0,  # rounds are by the potential
             seed=1000 * number + replica + (number == 0),  # 0 is no seed
         )
         if cell in heated:

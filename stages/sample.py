@@ -52,6 +52,7 @@ class Config:
     )
     calculator: str = setting("mtp", help=CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
+    inside: bool = setting(False, help="VASP itself moves the atoms: one run of it for each piece of the protocol")
     temperature_K: float = setting(300.0, help="target temperature of md", unit="K")
     strain: float = setting(0.0, help="strain of all lengths, e.g. 0.05")
     heat_rate_K_fs: float = setting(0.5, help="heating rate of md", unit="K/fs")
@@ -107,6 +108,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             active = find_potential(settings["potential"], settings.get("species")).active_set
             if active is not None:  # by its grades frames are kept, and runs end
                 parameters["active_set_sha256"] = sha256_of(active)
+        if config.inside:
+            if config.calculator != "vasp":
+                raise ConfigError(f"sample.inside: calculator = {config.calculator!r}: only vasp moves atoms itself")
+            parameters["inside"] = True
         parameters["ramps"] = [asdict(ramp) for ramp in ramps(config)]
     parameters = {**labels(lake.record(structure)), **parameters}
     if run_id := published(lake, "sample", parameters, [structure], SAMPLE.version):
@@ -116,7 +121,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         formula = str(lake.record(structure).parameters.get("formula", atoms.get_chemical_formula("hill")))
         atoms.set_cell(atoms.cell.array * (1 + config.strain), scale_atoms=True)
         if config.kind in MOVING:
-            frames, ended, caught = _dynamics(atoms, config, attempt, report)
+            follow = _inside if config.inside else _dynamics
+            frames, ended, caught = follow(atoms, config, attempt, report)
         else:
             caught = 0
             frames, ended = list(_rattled(atoms, config) if config.kind == "rattle" else _squeezed(atoms, config)), ""
@@ -230,6 +236,23 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
     except (SimulationError, ExtrapolationError) as error:
         ended = str(error)
     return kept, ended, caught
+
+
+def _inside(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> tuple[list[Atoms], str, int]:
+    """As `_dynamics`, by VASP itself: its folders are what a later attempt goes on from."""
+    from argyase.dynamics.inside_vasp import VaspMD
+
+    simulation = VaspMD(atoms, parse_settings(config.settings, "sample.settings"), dynamics(config))
+    attempt.checkpoint({"step": 0})
+    kept: list[Atoms] = []
+    try:
+        for frame in simulation.frames():
+            if frame.produced:
+                kept.append(_kept(atoms, frame, len(kept)))
+            report(frame.step, simulation.total_steps)
+    except SimulationError as error:
+        return kept, str(error), 0
+    return kept, "", 0
 
 
 def _kept(atoms: Atoms, frame: Frame, number: int) -> Atoms:

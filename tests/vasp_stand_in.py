@@ -118,6 +118,11 @@ def xml_structure(atoms: Atoms, name: str = "") -> str:
     )
 
 
+def temperature_of(atoms: Atoms) -> float:
+    """As VASP, with the centre of mass at rest: of 3N - 3 degrees of freedom."""
+    return float(2 * atoms.get_kinetic_energy() / (3 * (len(atoms) - 1) * units.kB))
+
+
 def poscar(atoms: Atoms, species: list[tuple[str, int]], velocities: bool = False) -> str:
     lines = [f"{atoms.get_chemical_formula()}", "   1.0"]
     lines += ["".join(f"{x:22.16f}" for x in row) for row in atoms.cell.array]
@@ -270,7 +275,7 @@ class Run:
             f"  energy  without entropy= {energy:18.8f}  energy(sigma->0) = {energy:18.8f}\n\n"
         )
         if self.incar["IBRION"] == 0:
-            kinetic, temperature = atoms.get_kinetic_energy(), atoms.get_temperature()
+            kinetic, temperature = atoms.get_kinetic_energy(), temperature_of(atoms)
             self.oszicar.write(
                 f"{self.step:7d} T= {temperature:6.0f}. E= {energy + kinetic: .8E} F= {energy: .8E} E0= {energy: .8E} "
                 f"EK= {kinetic: .5E} SP= 0.00E+00 SK= 0.00E+00\n"
@@ -315,7 +320,7 @@ class Run:
             dynamics = VelocityVerlet(atoms, i["POTIM"] * units.fs)
             for n in range(i["NSW"]):
                 target = i["TEBEG"] + (i["TEEND"] - i["TEBEG"]) * n / max(i["NSW"] - 1, 1)
-                atoms.set_momenta(atoms.get_momenta() * np.sqrt(target / max(atoms.get_temperature(), 1e-3)))
+                atoms.set_momenta(atoms.get_momenta() * np.sqrt(target / max(temperature_of(atoms), 1e-3)))
                 yield False
                 dynamics.run(1)
         else:

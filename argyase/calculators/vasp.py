@@ -74,7 +74,8 @@ _NOT_PHYSICS = ("kpar", "ncore", "npar", "nsim", "lplane", "lwave", "lcharg")
 
 _OUTPUT = ("OUTCAR", "vasprun.xml", "OSZICAR", "XDATCAR", "vasp.out")
 _LARGE = ("WAVECAR", "CHGCAR", "CHG", "POTCAR", "vdw_kernel.bindat")
-_CONVERGED = "aborting loop because EDIFF is reached"
+CONVERGED = "aborting loop because EDIFF is reached"
+"""What OUTCAR says of electrons that converged, once for each ionic step."""
 
 
 def k_mesh(atoms: Atoms, density: float) -> tuple[int, int, int]:
@@ -362,12 +363,12 @@ class VaspInFolders(Vasp):
             return f"this is VASP {found}, not version = {self._wanted_version}"
         done, nelm = _ionic_steps(folder), self.int_params["nelm"] or 60
         if self.int_params["ibrion"] == 0 and self.moves_atoms:
-            if missed := done - outcar.count(_CONVERGED):
+            if missed := done - outcar.count(CONVERGED):
                 # Forces were wrong on the way: what comes after is no path of this dynamics.
                 (folder / "CONTCAR").unlink(missing_ok=True)
                 return f"the electrons did not converge in NELM = {nelm} steps, in {missed} of {done} ionic steps"
             return f"the dynamics ended after {done} of {steps} steps" if done < steps else ""
-        if outcar.rfind(_CONVERGED) < outcar.rfind("- Iteration"):
+        if outcar.rfind(CONVERGED) < outcar.rfind("- Iteration"):
             return f"the electrons did not converge in NELM = {nelm} steps"
         if self.moves_atoms and "reached required accuracy" not in outcar:
             return f"the ions did not converge in NSW = {steps} steps"

@@ -35,6 +35,21 @@ _VARIABLES = (
 strain with what it is relative to."""
 
 
+def draw_velocities(atoms: Atoms, temperature_K: float, seed: int) -> None:
+    """Give atoms Maxwell-Boltzmann velocities with exactly this temperature, the centre of mass at rest.
+
+    >>> atoms = Atoms("LiCl", [[0, 0, 0], [2.5, 0, 0]])
+    >>> draw_velocities(atoms, 300.0, seed=1)
+    >>> round(2 * float(atoms.get_kinetic_energy()) / (3 * units.kB), 6)
+    300.0
+    """
+    masses = atoms.get_masses()[:, None]
+    v = np.random.default_rng(seed).normal(size=(len(atoms), 3)) / np.sqrt(masses)
+    v -= (masses * v).sum(axis=0) / masses.sum()
+    wanted = 3 * (len(atoms) - 1) * units.kB * temperature_K
+    atoms.set_velocities(v * np.sqrt(wanted / (masses * v**2).sum()))
+
+
 class AseMD(Simulation):
     """Molecular dynamics in ASE: the same protocols and frames as `LammpsMD`, with any calculator.
 
@@ -98,7 +113,7 @@ class AseMD(Simulation):
         if restart is None:
             first = self._steps[0].segment.temperatures(settings.temperature_K)[0]
             # On ideal sites half of the kinetic energy turns into potential energy at once: start with twice.
-            self._draw_velocities(2 * first)
+            draw_velocities(self._atoms, 2 * first, settings.seed)
         else:
             with np.load(restart) as saved:
                 self._atoms.set_cell(saved["cell"])
@@ -149,14 +164,6 @@ class AseMD(Simulation):
 
     def close(self) -> None:
         """Nothing to free."""
-
-    def _draw_velocities(self, temperature_K: float) -> None:
-        """Maxwell-Boltzmann velocities with exactly this temperature, the centre of mass at rest."""
-        masses = self._atoms.get_masses()[:, None]
-        v = np.random.default_rng(self._settings.seed).normal(size=(self._n_atoms, 3)) / np.sqrt(masses)
-        v -= (masses * v).sum(axis=0) / masses.sum()
-        wanted = 3 * (self._n_atoms - 1) * units.kB * temperature_K
-        self._atoms.set_velocities(v * np.sqrt(wanted / (masses * v**2).sum()))
 
     def _refuse(self, part: Step, calculator: Calculator) -> None:
         if part.segment.ensemble != "npt":

@@ -1,5 +1,6 @@
 """VASP's presets, and what becomes of runs that go wrong: by a stand-in, another engine that writes VASP's files."""
 
+import itertools
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
+from ase.geometry import find_mic
+from ase.io.vasp import read_vasp
 from command import argyase
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,8 +31,11 @@ from strategies import seeds
 from argyase.calculators import calculator, identity, single_point
 from argyase.calculators.vasp import PRESETS, k_mesh
 from argyase.datalake.lake import Lake
+from argyase.dynamics.inside_vasp import VaspMD, read_xdatcar
+from argyase.dynamics.protocols import Ramp
+from argyase.dynamics.simulation import MDSettings
 from argyase.errors import CalculatorError, ConfigError
-from argyase.stages import label, relax, structures
+from argyase.stages import label, learn, relax, sample, structures
 from argyase.stages import lake as lake_command
 from argyase.structures.argyrodite import argyrodite
 
@@ -588,19 +595,145 @@ def test_a_folder_is_of_one_vasp(vasp: Path, monkeypatch: pytest.MonkeyPatch) ->
         os.kill(int(found[0].read_text()), signal.SIGKILL)
 
 
+# ---- protocols inside VASP ----
+
+PIECES = (
+    Ramp("warm", 200.0, 500.0, 0.012, keep=False),
+    Ramp("rest", 500.0, 500.0, 0.008),
+    Ramp("heating", 500.0, 900.0, 0.016),
+)
+PROTOCOL = MDSettings(500.0, PIECES, sample_ps=0.004)
+
+
+def shuffled() -> Atoms:
+    atoms = argyrodite(a=10.0)
+    atoms.rattle(0.05, seed=1)
+    return atoms[np.random.default_rng(2).permutation(len(atoms))]
+
+
+def test_each_piece_of_a_protocol_is_a_run(vasp: Path) -> None:
+    atoms = shuffled()
+    frames = list(VaspMD(atoms, {}, PROTOCOL).frames())
+    # 6, 4 and 8 steps of 2 fs, a frame at every second.
+    assert [(f.part, f.produced) for f in frames] == (
+        [("warm", False)] * 3 + [("rest", True)] * 2 + [("heating", True)] * 4
+    )
+    assert [f.step for f in frames] == list(range(2, 19, 2))
+    assert frames[3].time_ps == pytest.approx(0.004)
+    # What the stand-in holds at every step, from TEBEG at the first to TEEND at the last; OSZICAR has 6 digits.
+    wanted = [200 + 300 * k / 5 for k in (1, 3, 5)] + [500] * 2 + [500 + 400 * k / 7 for k in (1, 3, 5, 7)]
+    np.testing.assert_allclose([f.temperature for f in frames], wanted, rtol=1e-5)
+    potential = calculator("mtp", potential="LiPSCl-study")
+    for frame in frames:
+        again = Atoms(atoms.symbols, frame.positions, cell=frame.cell, pbc=True, calculator=potential)
+        # XDATCAR has 8 digits of a cell of 10 A: 52 atoms with forces of some eV/A are 1e-6 eV.
+        assert frame.potential_energy == pytest.approx(again.get_potential_energy(), abs=1e-5)
+        assert frame.kinetic_energy > 0
+    runs = {}
+    for folder in vasp.iterdir():
+        incar = parsed((folder / "INCAR").read_text())
+        assert {k: incar[k] for k in ("ENCUT", "IBRION", "MDALGO", "SMASS", "POTIM", "NBLOCK")} == {
+            "ENCUT": 350, "IBRION": 0, "MDALGO": 2, "SMASS": 0, "POTIM": 2, "NBLOCK": 1,
+        }  # fmt: skip
+        runs[incar["TEBEG"], incar["TEEND"], incar["NSW"]] = folder
+    assert set(runs) == {(200, 500, 6), (500, 500, 4), (500, 900, 8)}
+    for one, next_one in (((200, 500, 6), (500, 500, 4)), ((500, 500, 4), (500, 900, 8))):
+        left, begun = read_vasp(runs[one] / "CONTCAR"), read_vasp(runs[next_one] / "POSCAR")
+        assert left.get_chemical_symbols() == begun.get_chemical_symbols()
+        np.testing.assert_allclose(begun.positions, left.positions, atol=1e-9)
+        # 8 digits of velocities in A/fs.
+        np.testing.assert_allclose(begun.get_velocities(), left.get_velocities(), atol=1e-6)
+        assert np.abs(left.get_velocities()).max() > 0.01
+
+
+def test_a_protocol_that_was_killed_goes_on_with_the_piece_it_was_at(
+    vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [f.positions for f in VaspMD(shuffled(), {"directory": "whole"}, PROTOCOL).frames()]
+    simulation = VaspMD(shuffled(), {}, PROTOCOL).frames()
+    first = [next(simulation) for _ in range(5)]  # the pieces before the last
+    monkeypatch.setenv("VASP_STAND_IN", "killed")
+    with pytest.raises(CalculatorError, match="VASP died: it was ended by SIGKILL"):
+        next(simulation)
+    monkeypatch.delenv("VASP_STAND_IN")
+    finished = {p.parent.name: p.stat().st_mtime_ns for p in vasp.glob("*/finished")}
+    assert len(finished) == 2
+    again = list(VaspMD(shuffled(), {}, PROTOCOL).frames())
+    assert len(again) == len(whole)
+    for a, b in zip(first, again[:5], strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+    assert {p.parent.name: p.stat().st_mtime_ns for p in vasp.glob("*/finished")}.items() >= finished.items()
+    (part,) = vasp.glob("*/part1")
+    done = len(Oszicar(str(part / "OSZICAR")).ionic_steps)
+    assert 0 < done < 8
+    assert parsed((part.parent / "INCAR").read_text())["NSW"] == 8 - done
+    # No step of 2 fs at 900 K is longer than 0.1 A or so: nothing jumps where the parts meet.
+    cell = again[0].cell
+    for a, b in itertools.pairwise(again):
+        assert find_mic(b.positions - a.positions, cell)[1].max() < 0.3
+
+
+def test_what_was_not_converged_in_an_earlier_part_is_found(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was killed before anybody could tell."""
+    monkeypatch.setenv("VASP_STAND_IN", "killed unconverged")
+    settings, made = MDSettings(500.0, PIECES[1:2], sample_ps=0.004), {"nelm": 4}
+    with pytest.raises(CalculatorError, match="SIGKILL"):
+        list(VaspMD(shuffled(), made, settings).frames())
+    monkeypatch.delenv("VASP_STAND_IN")
+    with pytest.raises(CalculatorError, match=r"did not converge in \d of \d ionic steps of .*part1: what comes after"):
+        list(VaspMD(shuffled(), made, settings).frames())
+
+
+@pytest.mark.parametrize("text", ["", "Direct configuration=     1\n  0.1 0.2 0.3\n  0.4 0.5", "nothing"])
+def test_an_xdatcar_that_is_cut_off(text: str, tmp_path: Path) -> None:
+    whole = "Cu Al\n 1.0\n 4 0 0\n 0 4 0\n 0 0 4\n Cu Al\n 1 1\nDirect configuration=     1\n"
+    rows = "  0.10000000  0.20000000  0.30000000\n  0.40000000  0.50000000  0.60000000\n"
+    (tmp_path / "XDATCAR").write_text(whole + rows + text)
+    np.testing.assert_array_equal(read_xdatcar(tmp_path / "XDATCAR", 2), [[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]])
+    assert read_xdatcar(tmp_path / "none", 2).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("made", "ensemble", "said"),
+    [
+        ({"TEBEG": 300}, "nvt", "tebeg: the protocol sets it"),
+        ({}, "npt", "ensemble = 'npt': inside VASP only nvt"),
+        ({"preset": "label"}, "nvt", "preset = 'label' does not move atoms; take preset=aimd"),
+    ],
+)
+def test_protocols_that_vasp_cannot_do(made: dict[str, Any], ensemble: Any, said: str) -> None:
+    settings = MDSettings(500.0, [Ramp("hold", 500.0, 500.0, 0.01, ensemble)], sample_ps=0.004)
+    with pytest.raises(ConfigError, match=said):
+        VaspMD(shuffled(), made, settings)
+
+
+def test_both_ways_to_sample_give_the_same_dataset(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    structure = structures.run(structures.Config(a=10.0), lake)[0]
+    config = sample.Config(structure, ramps=PIECES, sample_ps=0.004, settings=("potential=LiPSCl-study",))
+    inside = replace(config, calculator="vasp", settings=("preset=aimd",), inside=True)
+    ours, theirs = (lake.open_run(sample.run(c, lake)[0]) for c in (config, inside))
+    assert dict(ours.sizes) == dict(theirs.sizes)
+    assert {n: v.attrs for n, v in ours.variables.items()} == {n: v.attrs for n, v in theirs.variables.items()}
+    for name in ("species", "group", "cell", "atoms"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+    assert np.isfinite(theirs["sample_energy"]).all()
+    assert theirs["temperature"].values[-1] == pytest.approx(900.0, rel=1e-5)
+    with pytest.raises(ConfigError, match="calculator = 'mtp': only vasp moves atoms itself"):
+        sample.run(replace(config, inside=True), lake)
+
+
 # ---- labels ----
 
 
 def test_the_training_of_the_paper_made_small(tmp_path: Path) -> None:
-    """Every force of its dynamics and every label by VASP, into a potential."""
+    """Its dynamics and every label by VASP, into a potential."""
     campaign = (Path(__file__).parents[2] / "campaigns" / "paper_training_small.toml").read_text()
     for pattern, other in (
-        (r'calculator = "mtp"\nsettings = .*\ntemp', 'calculator = "vasp"\nsettings = ["preset=aimd", "nsw=0"]\ntemp'),
+        (r'calculator = "mtp"\nsettings = .*\ntemp', 'calculator = "vasp"\nsettings = ["preset=aimd"]\ntemp'),
         (r'calculator = "mtp"\nsettings = .*\n', 'calculator = "vasp"\nsettings = ["preset=label"]\n'),
+        (r"\[sample\]", "[sample]\ninside = true"),
         (r"strain = \[0\.0, 0\.05\]", "strain = [0.05]"),
-        # Single steps, each of which starts VASP.
-        (r"shorten = 500\.0", "shorten = 8000.0"),
-        (r"sample_ps = .*", "sample_ps = 0.002"),
     ):
         assert re.search(pattern, campaign)
         campaign = re.sub(pattern, other, campaign)
@@ -610,6 +743,7 @@ def test_the_training_of_the_paper_made_small(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     (label_run,) = lake.record(done.stdout.split()[-1]).inputs
     frames = label.read_frames(lake, [label_run])
+    assert len(frames) == sum(cost.frames for cost in learn.costs(learn.read(str(tmp_path / "small.toml"))))
     assert {"Li6PS5Cl md", "Li6PS5Cl melt", "Li6PS5Cl quench", "LiCl heating"} == {a.info["group"] for a in frames}
     assert lake.record(label_run).parameters["calculator"]["preset"] == "label"
     of_dynamics = lake.record(lake.record(label_run).inputs[0]).parameters["calculator"]

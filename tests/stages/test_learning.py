@@ -489,7 +489,7 @@ def test_what_it_costs_is_said_before(tmp_path: Path) -> None:
     ]
     assert len(listed) == 5 * (12 + 3) + 4
     steps, frames = (sum(int(words[n].replace(",", "")) for words in listed) for n in (-2, -1))
-    assert f"79 runs by vasp preset=aimd nsw=0: {steps:,} MD steps, {frames:,} frames" in done.stdout
+    assert f"79 runs by vasp preset=aimd: {steps:,} MD steps, {frames:,} frames" in done.stdout
     assert "12,390 single points of these dynamics by vasp preset=label" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
