@@ -101,14 +101,31 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise ConfigError(f"{where} = {value!r}: expected {getattr(hint, '__name__', hint)}, got {type(value).__name__}")
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Read a campaign file (TOML; ``-`` reads JSON from standard input).
+def load(path: str | Path, scale: str = "") -> dict[str, Any]:
+    """Read a campaign file (TOML; ``-`` reads JSON from standard input), at one of its scales.
+
+    The keys of ``[scale.NAME.TABLE]`` go over those of ``[TABLE]``.
 
     Raises
     ------
     ConfigError
-        If the file is missing or not valid; the message has the line.
+        If the file is missing or not valid (the message has the line), or has no such scale.
     """
+    data = _read(path)
+    scales = data.pop("scale", {})
+    if not isinstance(scales, dict) or not all(isinstance(t, dict) for s in scales.values() for t in (s, *s.values())):
+        raise ConfigError(f"{path}: [scale]: expected tables [scale.NAME.TABLE], such as [scale.small.grid]")
+    if scale and scale not in scales:
+        known = f"there are {', '.join(sorted(scales))}" if scales else "the file has none ([scale.NAME.TABLE])"
+        raise ConfigError(f"{path}: no scale {scale!r}; {known}")
+    for table, keys in scales.get(scale, {}).items():
+        if not isinstance(data.get(table, {}), dict):
+            raise ConfigError(f"{path}: [scale.{scale}.{table}]: a scale changes one table, not [[{table}]]")
+        data[table] = {**data.get(table, {}), **keys}
+    return data
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     if str(path) == "-":
         return typing.cast(dict[str, Any], json.load(sys.stdin))
     try:
@@ -178,7 +195,7 @@ def resolve(cls: type[T], args: argparse.Namespace, table: str) -> T:
     """Settings of one stage: its table of the campaign file, overridden by flags."""
     data: dict[str, Any] = {}
     if getattr(args, "config", None):
-        data = dict(load(args.config))
+        data = dict(load(args.config, getattr(args, "scale", "")))
         if table in data and isinstance(data[table], Mapping):
             data = dict(data[table])
     for key, value in vars(args).items():

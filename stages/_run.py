@@ -62,6 +62,7 @@ def stage_main(
     """
     parser = argparse.ArgumentParser(prog=f"argyase {stage}", description=description)
     parser.add_argument("-c", "--config", help=f"campaign file with a [{stage}] table (- reads JSON from stdin)")
+    parser.add_argument("--scale", default="", help="scale of the campaign file, [scale.NAME.TABLE]")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--progress", choices=["auto", "json", "none"], default="auto", help="progress on stderr")
     _config.add_flags(parser, config)

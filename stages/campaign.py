@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +62,8 @@ class Grid:
 
     x: tuple[float, ...] = setting((0.0,), help="extra Cl")
     inversion: tuple[float, ...] = setting((0.0,), help="fraction of 4d sites that hold Cl")
+    points: tuple[tuple[float, float], ...] = setting((), help="pairs of x and inversion, instead of their lists")
+    li_added: tuple[bool, ...] = setting((), help="without and with added Li, instead of structures.li_added")
     seed: tuple[int, ...] = setting((1,), help="seeds of the decoration")
     temperature_K: tuple[float, ...] = setting((300.0,), help="temperatures", unit="K")
     replica: tuple[int, ...] = setting((1,), help="seeds of the velocities")
@@ -99,12 +101,19 @@ class Campaign:
     analysis: Analysis
 
     def structures(self) -> list[structures.Config]:
-        """One structure for each supercell, x, inversion and seed."""
+        """One structure for each supercell, point, seed, and with added Li or not (at x = 0 there is none to add)."""
         g = self.grid
         sizes: list[dict[str, Any]] = [{"supercell": size} for size in g.supercell] or [{}]
-        points = itertools.product(sizes, g.x, g.inversion, g.seed)
-        tables = [{**self.structure, **size, "x": x, "inversion": y, "seed": seed} for size, x, y, seed in points]
-        return [_config.from_mapping(structures.Config, table, "structures") for table in tables]
+        added: list[dict[str, Any]] = [{"li_added": value} for value in g.li_added] or [{}]
+        points = g.points or tuple(itertools.product(g.x, g.inversion))
+        tables = [
+            {**self.structure, **size, **li, "x": x, "inversion": y, "seed": seed}
+            for size, li, (x, y), seed in itertools.product(sizes, added, points, g.seed)
+        ]
+        for table in tables:
+            if g.li_added and table["x"] == 0:
+                table["li_added"] = False
+        return list(dict.fromkeys(_config.from_mapping(structures.Config, table, "structures") for table in tables))
 
     def dynamics(self, structure: str) -> list[MDConfig]:
         """The MD runs of one structure: one for each potential, temperature and replica."""
@@ -116,26 +125,30 @@ class Campaign:
         return [_config.from_mapping(MDConfig, table, "md") for table in tables]
 
 
-def read_campaign(path: str) -> Campaign:
-    """Read and check a campaign file.
+def read_campaign(path: str, scale: str = "") -> Campaign:
+    """Read and check a campaign file, at one of its scales.
 
     Raises
     ------
     ConfigError
         If a table or key is unknown, missing or wrong; the message names it and the nearest valid one.
     """
-    data = _config.load(path)
+    data = _config.load(path, scale)
     _config.check_tables(data, ("campaign", "grid", "structures", "md", "analysis"), path)
     grid = data.get("grid", {})
+    if "points" in grid and ("x" in grid or "inversion" in grid):
+        raise ConfigError(f"{path}: grid.points: pairs of x and inversion stand instead of the lists x and inversion")
+    own = [key for key in ("supercell", "li_added") if key in grid]
     for table, keys in (
-        ("structures", ["x", "inversion", "seed", *(["supercell"] if "supercell" in grid else [])]),
+        ("structures", ["x", "inversion", "seed", *own]),
         ("md", ["temperature_K", "replica", "structure", *(["potential"] if "potential" in grid else [])]),
     ):
         for key in keys:
             if key in data.get(table, {}):
                 raise ConfigError(f"{path}: {table}.{key}: the grid sets it; put it under [grid]")
+    header = _config.from_mapping(Header, data.get("campaign", {"name": Path(path).stem}), "campaign")
     campaign = Campaign(
-        _config.from_mapping(Header, data.get("campaign", {"name": Path(path).stem}), "campaign"),
+        replace(header, name=f"{header.name}-{scale}") if scale else header,
         _config.from_mapping(Grid, data.get("grid", {}), "grid"),
         data.get("structures", {}),
         data.get("md", {}),
@@ -426,6 +439,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``argyase run``."""
     parser = argparse.ArgumentParser(prog="argyase run", description=__doc__)
     parser.add_argument("campaign", help="campaign file (TOML), see campaigns/")
+    parser.add_argument("--scale", default="", help="scale of the campaign file, such as small")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--figures", help="folder for the figures (default: figures/<campaign> beside the lake)")
     parser.add_argument("--jobs", type=int, help="most MD runs at once (default: all cores, or learn.jobs)")
@@ -439,13 +453,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Training is a campaign, too: the two commands are one for it.
             if args.figures:
                 raise ConfigError(f"--figures {args.figures}: a campaign with [learn] draws none")
+            if args.scale:
+                raise ConfigError(f"--scale {args.scale}: a campaign with [learn] has one scale")
             more = [
                 *(["--dry-run"] if args.dry_run else []),
                 *([] if args.jobs is None else ["--jobs", str(args.jobs)]),
             ]
             return learn.main([args.campaign, "--lake", args.lake, *more])
         jobs = args.jobs or len(allowed())
-        campaign = read_campaign(args.campaign)
+        campaign = read_campaign(args.campaign, args.scale)
         lake = Lake(args.lake)
         if args.dry_run:
             work = expand(campaign, lake)

@@ -74,17 +74,18 @@ class Task:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def make(campaign: Campaign, lake: Lake, path: str) -> list[Task]:
+def make(campaign: Campaign, lake: Lake, path: str, scale: str = "") -> list[Task]:
     """The tasks of a campaign in an order that respects what they need; its structures are built into the lake.
 
     Parameters
     ----------
-    campaign, path
-        The campaign and its file, which the commands name.
+    campaign, path, scale
+        The campaign, its file, which the commands name, and the scale at which it was read.
     lake
         Where its results go.
     """
     where = ["--lake", str(lake.path)]
+    file = [path, *(["--scale", scale] if scale else [])]
     tasks: dict[str, Task] = {}
     analyses = []
     have = {(record.stage, record.inputs[0]) for record in lake.search() if record.inputs}
@@ -100,7 +101,7 @@ def make(campaign: Campaign, lake: Lake, path: str) -> list[Task]:
                 asdict(job.structure),
             )  # fmt: skip
         atoms = lake.open_run(structure).sizes["atom"]
-        tasks[f"md-{job.id}"] = dynamics = _dynamics(campaign, lake, job, path, source, atoms)
+        tasks[f"md-{job.id}"] = dynamics = _dynamics(campaign, lake, job, file, source, atoms)
         parts = observables(campaign.analysis, job.id)
         done = job.run_id is not None and all((n, job.id) in have for n in parts if n not in FURTHER)
         shell = " && ".join(
@@ -127,12 +128,12 @@ def make(campaign: Campaign, lake: Lake, path: str) -> list[Task]:
         )
     report = Task(
         "report", "report", "table and figures", "to do", "", tuple(t.id for t in analyses),
-        _shell("run", path, *where), tuple(t.inputs[0] for t in analyses), (), _resources(memory_mb=500),
+        _shell("run", *file, *where), tuple(t.inputs[0] for t in analyses), (), _resources(memory_mb=500),
     )  # fmt: skip
     return [*tasks.values(), *analyses, report]
 
 
-def _dynamics(campaign: Campaign, lake: Lake, job: Job, path: str, source: str, atoms: int) -> Task:
+def _dynamics(campaign: Campaign, lake: Lake, job: Job, file: Sequence[str], source: str, atoms: int) -> Task:
     config = job.config
     grid = {"structure": config.structure, "temperature_K": config.temperature_K, "replica": config.replica}
     if campaign.grid.potential:
@@ -148,7 +149,7 @@ def _dynamics(campaign: Campaign, lake: Lake, job: Job, path: str, source: str, 
         state="done" if job.run_id else "failed" if failed else "to do",
         reason=str(failed.scalars["reason"]) if failed else "",
         needs=(source,),
-        command=_shell("md", *(["-c", path] if campaign.md else []), *words, "--lake", str(lake.path)),
+        command=_shell("md", *(["-c", *file] if campaign.md else []), *words, "--lake", str(lake.path)),
         inputs=(_folder("structures", config.structure),),
         outputs=(_folder("md", job.id),),
         # A shard of 1000 frames, and a copy of it while it is written.
@@ -243,6 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``argyase plan``."""
     parser = argparse.ArgumentParser(prog="argyase plan", description=__doc__)
     parser.add_argument("campaign", help="campaign file (TOML); with --do, a plan that --json printed")
+    parser.add_argument("--scale", default="", help="scale of the campaign file, such as small")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--json", action="store_true", help="print everything, for a program")
     parser.add_argument("--do", nargs="+", metavar="ID", help="do these tasks of a plan (md-..., analysis-...) here")
@@ -260,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise ConfigError(f"{args.campaign}: no task {', '.join(unknown)}")
             return do([known[name] for name in args.do], Lake(args.lake, create=False), args.jobs)
         lake = Lake(args.lake)
-        tasks = make(read_campaign(args.campaign), lake, args.campaign)
+        tasks = make(read_campaign(args.campaign, args.scale), lake, args.campaign, args.scale)
         if args.json:
             print(dump(tasks))
         else:

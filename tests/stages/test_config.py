@@ -1,6 +1,7 @@
 """Campaign files and flags: what is wrong is named, with the nearest right thing."""
 
 import importlib
+import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ from argyase.stages import _config, learn, md, validate
 from argyase.stages._cli import COMMANDS
 from argyase.stages._config import setting
 from argyase.stages.campaign import read_campaign
+from argyase.structures.argyrodite import occupations
+from argyase.structures.entropy import configurational_entropy
 
 CAMPAIGNS = Path(__file__).parents[2] / "campaigns"
 
@@ -88,9 +91,11 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
 def test_the_shipped_campaigns_are_valid(path: Path) -> None:
     tables = _config.load(path)
     if "campaign" in tables:
-        campaign = read_campaign(str(path))
-        assert campaign.structures()
-        assert campaign.dynamics("id")
+        for scale in ("", *tomllib.loads(path.read_text()).get("scale", {})):
+            campaign = read_campaign(str(path), scale)
+            assert campaign.dynamics("id")
+            for s in campaign.structures():
+                occupations(s.x, s.inversion, s.supercell, s.li_added)  # this cell can hold it
     elif "learn" in tables:
         learning = learn.read(str(path))
         assert learning.structures
@@ -115,6 +120,10 @@ def test_the_shipped_campaigns_are_valid(path: Path) -> None:
         ("[md]\ntimestep = 2.0\n", "md.timestep: unknown key; did you mean 'timestep_fs'?"),
         ("[md]\ntimestep_fs = 'two'\n", "md.timestep_fs = 'two': expected float, got str"),
         ("[grid]\ninversion = 0.5\n", "grid.inversion = 0.5: expected a list"),
+        ("[grid]\npoints = [[0.0, 0.5]]\nx = [0.0]\n", "grid.points: pairs of x and inversion stand instead of"),
+        ("[grid]\npoints = [[0.0]]\n", "grid.points[0] = [0.0]: expected 2 values"),
+        ("[grid]\nli_added = [true]\n[structures]\nli_added = true\n", "structures.li_added: the grid sets it"),
+        ("[scale.small]\nx = 1\n", "expected tables [scale.NAME.TABLE]"),
         ('[md]\nsegments = [{ kind = "anneal" }]\n', "allowed are 'heat', 'equilibrate', 'produce'"),
     ],
 )
@@ -124,6 +133,60 @@ def test_broken_campaigns(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_campaign(str(file))
     assert said in str(caught.value)
+
+
+def test_a_scale_goes_over_the_tables(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    own = '[campaign]\nname = "c"\n[grid]\nx = [0.0]\ninversion = [0.0, 0.5, 1.0]\n[md]\nsample_ps = 0.2\n'
+    file.write_text(own + "[scale.small.grid]\ninversion = [0.5]\n[scale.small.structures]\nseed = 2\n")
+    whole = read_campaign(str(file))
+    assert (whole.header.name, whole.grid.inversion, whole.structure) == ("c", (0.0, 0.5, 1.0), {})
+    with pytest.raises(ConfigError, match=r"structures\.seed: the grid sets it"):  # checked as any table
+        read_campaign(str(file), "small")
+    file.write_text(own + "[scale.small.grid]\ninversion = [0.5]\n[scale.small.structures]\na = 10.0\n")
+    small = read_campaign(str(file), "small")
+    assert (small.header.name, small.grid.x, small.grid.inversion) == ("c-small", (0.0,), (0.5,))
+    assert (small.structure, small.md) == ({"a": 10.0}, whole.md)
+    with pytest.raises(ConfigError, match="no scale 'large'; there are small"):
+        read_campaign(str(file), "large")
+
+
+def test_points_of_a_grid_and_added_li(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[grid]\npoints = [[0.0, 0.5], [0.5, 0.75]]\nli_added = [false, true]\nseed = [1, 2]\n")
+    found = [(s.x, s.inversion, s.li_added, s.seed) for s in read_campaign(str(file)).structures()]
+    assert found == [
+        (0.0, 0.5, False, 1), (0.0, 0.5, False, 2), (0.5, 0.75, False, 1), (0.5, 0.75, False, 2),
+        (0.5, 0.75, True, 1), (0.5, 0.75, True, 2),
+    ]  # fmt: skip
+
+
+def points(name: str, scale: str) -> set[tuple[float, float, bool, int]]:
+    campaign = read_campaign(str(CAMPAIGNS / f"{name}.toml"), scale)
+    return {(s.x, s.inversion, s.li_added, s.seed) for s in campaign.structures()}
+
+
+def test_the_figures_of_the_paper_have_its_points_and_share_them() -> None:
+    assert sorted(y for _, y, _, _ in points("fig3", "")) == [n / 32 for n in range(33)]
+    eighths = {(i / 8, j / 8, False, 1) for i in range(9) for j in range(i, 9)}
+    assert points("fig5", "") == eighths
+    assert len(eighths) == 45
+    assert {(x, li) for x, _, li, _ in points("fig6", "")} == {
+        (i / 8, li) for i in range(9) for li in (False, True) if i or not li
+    }
+    # Of the largest entropy at its x.
+    for x, y, _, _ in points("fig6", ""):
+        near = [float(configurational_entropy(x, other)) for other in (y - 1e-3, y + 1e-3) if x <= other <= 1]
+        assert all(float(configurational_entropy(x, y)) > value for value in near)
+    for scale in ("", "small"):
+        campaigns = [read_campaign(str(CAMPAIGNS / f"{name}.toml"), scale) for name in ("fig3", "fig5", "fig6")]
+        assert len({str((c.md, c.structure, c.grid.temperature_K)) for c in campaigns}) == 1
+        assert points("fig3", scale) & points("fig5", scale)
+        assert points("fig6", scale) & points("fig5", scale)
+    # Five runs of the small scale are those of the demo.
+    demo, small = read_campaign(str(CAMPAIGNS / "demo.toml")), read_campaign(str(CAMPAIGNS / "fig3.toml"), "small")
+    assert set(demo.structures()) <= set(small.structures())
+    assert demo.dynamics("id") == small.dynamics("id")
 
 
 def test_missing_campaign(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from argyase.stages import _config, _cores, md, structures
 from argyase.stages.campaign import Job, run_processes
 
 
-def campaign(folder: Path, length: float = 2.0) -> Path:
+def campaign(folder: Path, length: float = 2.0, scale: str = "") -> Path:
     path = folder / "tiny.toml"
-    path.write_text(CAMPAIGN.format(length=length, inversions="0.5", temperature=900))
+    path.write_text(CAMPAIGN.format(length=length, inversions="0.5", temperature=900) + scale)
     return path
 
 
@@ -32,8 +32,10 @@ def trajectories(lake: Lake) -> dict[str, object]:
 
 
 def test_its_commands_are_the_campaign(tmp_path: Path) -> None:
-    file = campaign(tmp_path)
-    printed = argyase("plan", file, "--lake", tmp_path / "lake", "--json")
+    # At a scale of its own, so that every command has to name it.
+    file = campaign(tmp_path, scale="[scale.small.md]\nsample_ps = 0.01\n")
+    small = (file, "--scale", "small", "--lake")
+    printed = argyase("plan", *small, tmp_path / "lake", "--json")
     tasks = json.loads(printed.stdout)["tasks"]
     assert [t["stage"] for t in tasks] == ["structures", "md", "analysis", "report"]
     seen: set[str] = set()
@@ -44,12 +46,12 @@ def test_its_commands_are_the_campaign(tmp_path: Path) -> None:
         assert all((tmp_path / "lake" / folder).is_dir() for folder in task["inputs"])
         subprocess.run(["sh", "-c", task["command"]], cwd=tmp_path, env=environment, check=True, capture_output=True)
         assert all((tmp_path / "lake" / folder).is_dir() for folder in task["outputs"])
-    again = json.loads(argyase("plan", file, "--lake", tmp_path / "lake", "--json").stdout)["tasks"]
+    again = json.loads(argyase("plan", *small, tmp_path / "lake", "--json").stdout)["tasks"]
     assert [t["id"] for t in again] == [t["id"] for t in tasks]
     assert [t["state"] for t in again] == ["done", "done", "done", "to do"]
     # The tasks elsewhere, by --do: the same bytes.
     plan = tmp_path / "plan.json"
-    plan.write_text(argyase("plan", file, "--lake", tmp_path / "other", "--json").stdout)
+    plan.write_text(argyase("plan", *small, tmp_path / "other", "--json").stdout)
     ids = [t["id"] for t in tasks if t["stage"] in ("md", "analysis")]
     done = argyase("plan", plan, "--lake", tmp_path / "other", "--do", *ids)
     assert done.returncode == 0, done.stderr
