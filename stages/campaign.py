@@ -78,6 +78,7 @@ class Analysis:
     ion: str = setting("Li", help="the diffusing species")
     hop_threshold: float = setting(3.0, help="displacement that counts as a hop", unit="A")
     observables: tuple[str, ...] = setting((), help="what else to compute of each run")
+    density_fold: bool = setting(False, help="density: average over the unit cells")
 
 
 FURTHER: dict[str, ModuleType] = {
@@ -201,7 +202,9 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
         for job, ids in results:
             if reason := lake.open_run(ids["conductivity"]).attrs.get("not_determined"):
                 out.print(f"{job.label}: {reason}", highlight=False, markup=False)
-        for path in figures.draw(lake, [ids for _, ids in results], figures_path, note=" ".join(warnings)):
+        planned = [(s.x, s.inversion, s.li_added) for s in campaign.structures() if not (s.phase or s.source)]
+        drawn = [ids for _, ids in results]
+        for path in figures.draw(lake, drawn, figures_path, note=" ".join(warnings), planned=planned):
             out.print(f"figure {path}", highlight=False)
     failed = [job for job in work if job.error]
     for job in failed:
@@ -232,7 +235,8 @@ def observables(settings: Analysis, run: str) -> dict[str, tuple[ModuleType, Any
         "msd": (msd, msd.Config(**common)),
         "conductivity": (conductivity, conductivity.Config(**common)),
     }
-    return main | {name: (FURTHER[name], FURTHER[name].Config(**common)) for name in settings.observables}
+    own = {"density": {"fold": settings.density_fold}}
+    return main | {n: (FURTHER[n], FURTHER[n].Config(**common, **own.get(n, {}))) for n in settings.observables}
 
 
 def expand(campaign: Campaign, lake: Lake) -> list[Job]:

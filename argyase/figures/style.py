@@ -61,10 +61,11 @@ def footnote(figure: Figure, note: str) -> None:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png`` (300 dpi) and ``stem.svg``; the same figure gives the same bytes."""
+    """Write ``stem.png`` (300 dpi), ``stem.svg`` and ``stem.pdf``; the same figure gives the same bytes."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+    png, svg, pdf = (stem.with_name(stem.name + suffix) for suffix in (".png", ".svg", ".pdf"))
     with style():
         figure.savefig(png, dpi=300, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None})
-    return [png, svg]
+        figure.savefig(svg, dpi=300, metadata={"Date": None})
+        figure.savefig(pdf, dpi=300, metadata={"CreationDate": None})
+    return [png, svg, pdf]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from argyase.figures.style import COLOURS, COLUMN, footnote, new_figure, style
+from argyase.physics.intervals import Interval
 
 Labelled = Sequence[tuple[str, xr.Dataset]]
 
@@ -44,35 +45,41 @@ def plot_msd(runs: Labelled, note: str = "") -> Figure:
     return figure
 
 
-def plot_conductivity(
+CONDUCTIVITY = "Li$^+$ conductivity (mS cm$^{-1}$)"
+
+
+def plot_over(
     horizontal: ArrayLike,
-    runs: Sequence[Mapping[str, float]],
+    found: Sequence[Interval | None],
     xlabel: str,
+    ylabel: str = CONDUCTIVITY,
     groups: Sequence[str] | None = None,
     line: bool = False,
     note: str = "",
 ) -> Figure:
-    """Conductivity with 95 % intervals over any quantity; where it is not determined, an arrow down from its bound.
+    """A quantity with 95 % intervals over another; not determined: an arrow down from its bound; no run: a cross.
 
     Parameters
     ----------
     horizontal
-        Value of each run on the horizontal axis.
-    runs
-        ``conductivity``, ``conductivity_low``, ``conductivity_high`` (mS/cm) of each; missing or NaN: not drawn.
-    xlabel
-        Label of the horizontal axis, with its unit.
+        Value of each point on the horizontal axis.
+    found
+        The quantity there; None where there is no run.
+    xlabel, ylabel
+        Labels of the axes, with their units.
     groups
-        Label of the series that each run belongs to.
+        Label of the series that each point belongs to.
     line
-        Draw a weighted straight line through the points that are determined, if they are at three places or more,
-        with the standard error of its slope.
+        Draw a weighted straight line through the points of the first series that are determined, if they are at three
+        places or more, with the standard error of its slope.
     note
         Printed small under the figure.
     """
     x = np.asarray(horizontal, dtype=float)
-    names = ("conductivity", "conductivity_low", "conductivity_high")
-    value, low, high = (np.array([r.get(n, math.nan) for r in runs], dtype=float) for n in names)
+    value, low, high = (
+        np.array([math.nan if q is None else getattr(q, name) for q in found]) for name in ("value", "low", "high")
+    )
+    gone = np.array([q is None for q in found], dtype=bool)
     labels = np.array(groups if groups is not None else [""] * len(x))
     arrow = 0.07 * np.max(high[np.isfinite(high)], initial=0.0)
     with style():
@@ -90,16 +97,24 @@ def plot_conductivity(
                 x[bounded], high[bounded], arrow, uplims=True, fmt="_", elinewidth=0.8,
                 color=COLOURS[n % len(COLOURS)],
             )  # fmt: skip
-        known = np.isfinite(value)
+        if gone.any():
+            ax.plot(
+                x[gone], np.full(gone.sum(), 0.02), "x", color="0.5", ms=4, transform=ax.get_xaxis_transform(),
+                label="no run",
+            )  # fmt: skip
+        known = np.isfinite(value) & (labels == labels[0]) if len(labels) else np.isfinite(value)
         if line and len(np.unique(x[known])) > 2:
             slope, error, intercept = weighted_line(x[known], value[known], (high - low)[known] / 4)
             ends = np.array([x[known].min(), x[known].max()])
-            text = f"slope {slope:.3g} ± {float(f'{error:.2g}'):g} mS/cm (standard error)"
+            text = f"slope {slope:.3g} ± {float(f'{error:.2g}'):g} (standard error)"
             ax.plot(ends, intercept + slope * ends, "--", color="0.4", lw=0.8, label=text)
-        ax.set(xlabel=xlabel, ylabel="Li$^+$ conductivity (mS cm$^{-1}$)")
+        ax.set(xlabel=xlabel, ylabel=ylabel)
         ax.set_ylim(bottom=0)
-        if ax.get_legend_handles_labels()[1]:
-            ax.legend()
+        if entries := len(ax.get_legend_handles_labels()[1]):
+            if entries > 2:  # beside the points, whatever they are
+                ax.legend(loc="lower left", bbox_to_anchor=(-0.15, 1.0), ncols=2, fontsize=6, columnspacing=1.0)
+            else:
+                ax.legend()
         footnote(figure, note)
     return figure
 

@@ -12,8 +12,9 @@ from strategies import seeds
 from walks import brownian
 
 from argyase.figures.style import save
-from argyase.figures.transport import plot_conductivity, plot_hops, plot_msd, plot_vanhove, weighted_line
+from argyase.figures.transport import plot_hops, plot_msd, plot_over, plot_vanhove, weighted_line
 from argyase.physics.hops import hops
+from argyase.physics.intervals import Interval
 from argyase.physics.msd import msd
 from argyase.physics.vanhove import van_hove_self
 
@@ -43,22 +44,27 @@ def test_vanhove_and_hops() -> None:
 
 def test_conductivity_with_gaps_and_bounds() -> None:
     nan = math.nan
-    records = [
-        {"conductivity": 2.0, "conductivity_low": 1.0, "conductivity_high": 3.0},
-        {"conductivity": nan, "conductivity_low": 0.0, "conductivity_high": 5.0},
-        {},
-        {"conductivity": 4.0, "conductivity_low": 3.0, "conductivity_high": 5.0},
-    ]
-    (ax,) = plot_conductivity([0, 25, 50, 75], records, "inversion (%)", line=True).axes
+    found = [Interval(2.0, 0.5, 1.0, 3.0), Interval(nan, nan, 0.0, 5.0), None, Interval(4.0, 0.5, 3.0, 5.0)]
+    (ax,) = plot_over([0, 25, 50, 75], found, "inversion (%)", line=True).axes
     known = ax.containers[0].lines[0]
     assert known.get_xdata().tolist() == [0, 75]
+    assert known.get_ydata().tolist() == [2.0, 4.0]
     bound = ax.containers[1].lines[0]
     assert (bound.get_xdata().tolist(), bound.get_ydata().tolist()) == ([25], [5.0])
+    (gone,) = [line for line in ax.lines if line.get_label() == "no run"]
+    assert gone.get_xdata().tolist() == [50]
     assert "mS cm$^{-1}$" in ax.get_ylabel()
 
 
+def test_the_line_is_that_of_the_first_series() -> None:
+    found = [Interval(v, 0.1, v - 0.2, v + 0.2) for v in (1.0, 2.0, 3.0, 9.0)]
+    (ax,) = plot_over([0, 1, 2, 2], found, "x", "y", ["a", "a", "a", "b"], line=True).axes
+    (fit,) = [line for line in ax.lines if str(line.get_label()).startswith("slope 1 ")]
+    np.testing.assert_allclose(fit.get_ydata(), [1.0, 3.0])
+
+
 def test_nothing_determined_is_still_a_figure() -> None:
-    (ax,) = plot_conductivity([0.0, 1.0], [{}, {}], "x", line=True).axes
+    (ax,) = plot_over([0.0, 1.0], [None, None], "x", line=True).axes
     assert ax.get_xlabel() == "x"
 
 
@@ -78,5 +84,5 @@ def test_the_line_is_that_of_an_independent_fit(seed: int, n: int) -> None:
 def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         save(plot_msd(runs(msd), note="note"), tmp_path / folder / "msd")
-    for name in ("msd.png", "msd.svg"):
+    for name in ("msd.png", "msd.svg", "msd.pdf"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

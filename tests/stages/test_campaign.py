@@ -64,10 +64,12 @@ def test_the_whole_chain_and_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(cube["conductivity_high"], by_hand, rtol=1e-6)
 
     pictures = sorted(p.name for p in (tmp_path / "figures" / "tiny").iterdir())
-    stems = {"msd", "vanhove", "hops", "conductivity_inversion", "conductivity_entropy"}
+    stems = {"msd", "vanhove", "hops", "conductivity_inversion", "conductivity_entropy", "hops_entropy"}
     assert {p.rpartition(".")[0] for p in pictures} == stems
-    assert all(p.endswith((".png", ".svg")) for p in pictures)
-    assert all((tmp_path / "figures" / "tiny" / p).read_bytes()[:5] in (b"\x89PNG\r", b"<?xml") for p in pictures)
+    assert all(p.endswith((".png", ".svg", ".pdf")) for p in pictures)
+    assert all(
+        (tmp_path / "figures" / "tiny" / p).read_bytes()[:5] in (b"\x89PNG\r", b"<?xml", b"%PDF-") for p in pictures
+    )
 
     before = files(lake_path)
     second = argyase("run", file, "--lake", lake_path)

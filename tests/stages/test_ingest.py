@@ -66,7 +66,7 @@ def test_figures(lake: tuple[Lake, str], tmp_path: Path) -> None:
         assert _cli.main([stage, "--run", lake[1], "--lake", str(lake[0].path)]) == 0
     assert _cli.main(["figures", "--lake", str(lake[0].path), "--figures", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.iterdir()} == {
-        f"{stem}.{kind}" for stem in ("msd", "vanhove", "hops") for kind in ("png", "svg")
+        f"{stem}.{kind}" for stem in ("msd", "vanhove", "hops") for kind in ("png", "svg", "pdf")
     }
 
 

@@ -122,7 +122,7 @@ def test_hull_and_its_figure(lake: Lake, tmp_path: Path, capsys: pytest.CaptureF
     assert _cli.main(command) == 0
     assert sorted(r.id for r in lake.search()) == before
     assert _cli.main(["figures", run_id, "--lake", str(lake.path), "--figures", str(tmp_path)]) == 0
-    assert {p.name for p in tmp_path.iterdir()} == {"hull.png", "hull.svg"}
+    assert {p.name for p in tmp_path.iterdir()} == {"hull.png", "hull.svg", "hull.pdf"}
 
 
 def test_wrong_requests(lake: Lake) -> None:

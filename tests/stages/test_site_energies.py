@@ -97,7 +97,8 @@ def test_the_neutral_lattice(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         expected = occupied.get_potential_energy() - empty.get_potential_energy()
         assert float(data["lattice_site_energy"][n]) == pytest.approx(expected, abs=1e-6)
     assert _cli.main(["figures", run_id, "--lake", str(lake), "--figures", str(tmp_path / "figures")]) == 0
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"site_energies.png", "site_energies.svg"}
+    stems = {f"site_energies.{kind}" for kind in ("png", "svg", "pdf")}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == stems
 
 
 def test_a_distribution_with_holes_is_none(tmp_path: Path) -> None:
