@@ -191,7 +191,7 @@ def _draw_series(
             )
         entropies = [float(configurational_entropy(x, y)) for x, y, _ in chosen]
         written += save(
-            transport.plot_over(entropies, values, _ENTROPY, label, groups, line=True, note=note),
+            transport.plot_over(entropies, values, _ENTROPY, label, groups, line=title != "jumps", note=note),
             folder / f"{title}_entropy{suffix}",
         )
         points = [composition.Point(x, y, found.get((x, y, a))) for x, y, a in planned if not a]
