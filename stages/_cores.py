@@ -36,7 +36,12 @@ class Lease:
 
 
 def lease(count: int, among: Sequence[int] | None = None) -> Lease | None:
-    """So many cores that no other process of ours holds; None if there are not enough of them now."""
+    """So many cores that no other process of ours holds; None if there are not enough of them now.
+
+    In a job of Slurm, it is Slurm that gives cores to processes: all that are allowed, held from nobody.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        return Lease(tuple(allowed()), ())
     folder = Path(tempfile.gettempdir()) / f"argyase-cores-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     cores, handles = list[int](), list[int]()

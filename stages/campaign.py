@@ -170,12 +170,14 @@ class Job:
     log: list[str] = field(default_factory=list)
 
 
-def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
-    """Run what the lake lacks, print the table, draw the figures; return the exit code."""
+def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int, dynamics: bool = True) -> int:
+    """Run what the lake lacks (`dynamics` only if asked), print the table, draw the figures; return the exit code."""
     work = expand(campaign, lake)
     todo = [job for job in work if job.run_id is None]
     _announce(campaign, lake, work, todo)
-    if todo:
+    if todo and not dynamics:
+        console.print(f"{len(todo)} of {len(work)} runs are not in the lake: they are not in the table either")
+    elif todo:
         run_processes(todo, lake, jobs)
     before = len(lake.search())
     results = [(job, analyse(campaign.analysis, lake, job)) for job in work if job.run_id]
@@ -430,6 +432,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--figures", help="folder for the figures (default: figures/<campaign> beside the lake)")
     parser.add_argument("--jobs", type=int, help="most MD runs at once (default: all cores, or learn.jobs)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--no-dynamics", action="store_true", help="analyse, tabulate and draw what the lake has")
     args = parser.parse_args(argv)
 
     def body() -> int:
@@ -451,8 +454,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             work = expand(campaign, lake)
             _announce(campaign, lake, work, [job for job in work if job.run_id is None])
             return 0
-        target = Path(args.figures) if args.figures else Path(args.lake).resolve().parent / "figures"
-        return run(campaign, lake, target if args.figures else target / campaign.header.name, jobs)
+        beside = Path(args.lake).resolve().parent / "figures" / campaign.header.name
+        return run(campaign, lake, Path(args.figures or beside), jobs, not args.no_dynamics)
 
     return guarded(body)
 

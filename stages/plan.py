@@ -126,9 +126,17 @@ def make(campaign: Campaign, lake: Lake, path: str) -> list[Task]:
             )
         )
     report = Task(
-        "report", "report", "table and figures", "to do", "", tuple(t.id for t in analyses),
-        _shell("run", path, *where), tuple(t.inputs[0] for t in analyses), (), _resources(memory_mb=500),
-    )  # fmt: skip
+        id="report",
+        stage="report",
+        label="table and figures",
+        state="to do",
+        reason="",
+        needs=tuple(task.id for task in analyses),
+        command=_shell("run", path, *where, "--no-dynamics"),
+        inputs=tuple(task.inputs[0] for task in analyses),
+        outputs=(),
+        resources=_resources(memory_mb=500),
+    )
     return [*tasks.values(), *analyses, report]
 
 

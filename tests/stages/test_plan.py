@@ -106,6 +106,7 @@ def test_a_worker_that_is_killed(tmp_path: Path) -> None:
 
 def test_cores_are_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     first = _cores.lease(2, [4, 5, 6])
     assert first is not None
     assert first.cores == (4, 5)
@@ -122,6 +123,10 @@ def test_cores_are_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert third is not None
     for one in (second, third):
         one.release()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    ours = _cores.lease(1)
+    assert ours is not None
+    assert (list(ours.cores), ours.handles) == (_cores.allowed(), ())
     job = Job(md.Config("unknown", threads=len(_cores.allowed()) + 1), "too many", "0")
     with pytest.raises(ConfigError, match=r"md.threads = \d+: \d+ cores can be used here"):
         run_processes([job], Lake(tmp_path / "lake"), 1)
