@@ -89,6 +89,14 @@ echo "begin $(date +%FT%T) on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}: 
 child=$!
 warned=
 trap 'warned=1; kill -USR1 "$child"' USR1
+# Slurm gives its signal once in the life of a job, not again after a requeue: a clock of our own, by the time left.
+left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk -F '[-:]' '/^[0-9:-]+$/ {{
+  days = /-/ ? $1 : 0; first = /-/ ? 2 : 1
+  for (i = first; i <= NF; i++) seconds = 60 * seconds + $i
+  print 86400 * days + seconds }}')
+if [ -n "$left" ] && [ "$left" -gt {warn} ]; then
+  (sleep "$((left - {warn}))" && kill -USR1 $$) > /dev/null 2>&1 &
+fi
 wait "$child"
 code=$?
 if [ -n "$warned" ]; then # that wait was cut short
@@ -162,6 +170,7 @@ def script(
         argyase=shlex.join(image.words),
         lines=shlex.quote(str(folder / f"{stage}.txt")),
         command=command,
+        warn=profile.warn_s,
     )
 
 

@@ -107,7 +107,9 @@ def run(state: Path, warn: str = "", lake: Path | None = None) -> None:
 
 if __name__ == "__main__":
     state_file, command, *rest = sys.argv[1:]
-    if command == "squeue":
+    if "%L" in rest:
+        print("UNLIMITED")
+    elif command == "squeue":
         squeue(Path(state_file))
     else:
         {"sbatch": sbatch, "scontrol": scontrol}[command](Path(state_file), rest)
