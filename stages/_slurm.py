@@ -22,7 +22,6 @@ class Resources:
     """What the jobs of one stage ask for; where it says nothing, the cluster's or the plan's."""
 
     time: str = setting("1-00:00:00", help="time limit of a job; what is not done by then goes on in a requeued one")
-    ranks: int = setting(1, help="MPI ranks; argyase runs on one, with threads")
     threads: int = setting(0, help="threads of a run (0: as the plan says)")
     memory_mb: int = setting(0, help="memory of a run (0: the plan's estimate)", unit="MB")
     partition: str = setting("", help="instead of the profile's")
@@ -54,14 +53,9 @@ def read_profile(path: str) -> Profile:
     Raises
     ------
     ConfigError
-        If a key is unknown or wrong, or more than one rank is asked for.
+        If a key is unknown or wrong.
     """
     profile = _config.from_mapping(Profile, _config.load(path), Path(path).stem)
-    for stage in ("md", "analysis", "report"):
-        if (ranks := getattr(profile, stage).ranks) != 1:
-            raise ConfigError(
-                f"{path}: {stage}.ranks = {ranks}: argyase runs on one rank; ask for threads, or pack several runs"
-            )
     if profile.pack < 1 or profile.throttle < 0 or profile.warn_s < 1:
         raise ConfigError(f"{path}: pack and warn_s must be at least 1, throttle not negative")
     return profile
@@ -73,9 +67,15 @@ _SCRIPT = """\
 # Written by argyase submit. Task i of the array does what line i of {lines} says.
 {setup}
 lake={lake}
-# Always in the background: there exec makes it the process that signals go to.
-argyase() {{ exec {argyase} "$@"; }}
 tasks=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {lines})
+# Not SLURM_JOB_ID: the last task of an array has that of the whole, and all of them would be requeued.
+job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+# Seconds until it has to stop, 0 for never. Not by sbatch --signal: Slurm gives that once in the life of a job, and not
+# again after a requeue.
+limit=$(squeue -h -j "$job" -o %L | awk -F '[-:]' '/^[0-9:-]+$/ {{
+  days = /-/ ? $1 : 0; first = /-/ ? 2 : 1
+  for (i = first; i <= NF; i++) seconds = 60 * seconds + $i
+  left = 86400 * days + seconds - {warn}; print (left > 1 ? left : 1) }}')
 # What this job leaves behind changes with every checkpoint.
 stamp() {{
   for task in $tasks; do
@@ -85,61 +85,37 @@ stamp() {{
 }}
 before=$(stamp)
 echo "begin $(date +%FT%T) on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}: $tasks"
-{command} &
-child=$!
-warned=
-trap 'warned=1; kill -USR1 "$child"' USR1
-# Slurm gives its signal once in the life of a job, not again after a requeue: a clock of our own, by the time left.
-left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk -F '[-:]' '/^[0-9:-]+$/ {{
-  days = /-/ ? $1 : 0; first = /-/ ? 2 : 1
-  for (i = first; i <= NF; i++) seconds = 60 * seconds + $i
-  print 86400 * days + seconds }}')
-if [ -n "$left" ] && [ "$left" -gt {warn} ]; then
-  (sleep "$((left - {warn}))" && kill -USR1 $$) > /dev/null 2>&1 &
-fi
-wait "$child"
+timeout --foreground --signal=USR1 "${{limit:-0}}" {command}
 code=$?
-if [ -n "$warned" ]; then # that wait was cut short
-  trap '' USR1
-  wait "$child"
-  code=$?
-fi
 echo "end $(date +%FT%T), exit code $code"
-# 138: the signal came while it was starting.
-if [ -n "$warned" ] && {{ [ "$code" = 130 ] || [ "$code" = 138 ]; }}; then
+if [ "$code" = 124 ]; then # that of timeout, when the time was up
   if [ "$(stamp)" = "$before" ]; then
     echo "failed: no checkpoint within the time limit; give more time in the profile"
     exit 4
   fi
   echo "requeued before the time limit: goes on from the last checkpoint"
-  scontrol requeue "$SLURM_JOB_ID"
+  scontrol requeue "$job"
   exit 0
 fi
 exit "$code"
 """
 
 
-@dataclass(frozen=True)
-class Image:
-    """Where ``argyase`` comes from: this machine, or an Apptainer image."""
-
-    path: Path | None
-    binds: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> list[str]:
-        """The words before the arguments of ``argyase``."""
-        if self.path is None:
-            return ["argyase"]
-        binds = [word for bind in dict.fromkeys(self.binds) for word in ("--bind", bind)]
-        return ["apptainer", "exec", *binds, str(self.path), "argyase"]
+def image_words(image: Path | None, binds: Sequence[str]) -> list[str]:
+    """The words before the arguments of ``argyase``: that of this machine, or of an Apptainer image."""
+    if image is None:
+        return ["argyase"]
+    return ["apptainer", "exec", *(f"--bind={bind}" for bind in dict.fromkeys(binds)), str(image), "argyase"]
 
 
 def script(
-    profile: Profile, stage: str, folder: Path, lake: Path, image: Image, parts: Sequence[Sequence[str]], command: str,
+    profile: Profile, stage: str, folder: Path, name: str, lake: Path, parts: Sequence[Sequence[str]], command: str,
     threads: int, memory_mb: int,
 ) -> str:  # fmt: skip
-    """The batch script of an array, one task for each part."""
+    """The batch script of an array, one task for each part; `name` is that of its files in `folder`.
+
+    In `command`, ``$tasks`` are those of a part.
+    """
     own: Resources = getattr(profile, stage)
     pack = max(len(part) for part in parts) if stage == "md" else 1
     limit = f"%{profile.throttle}" if profile.throttle else ""
@@ -148,13 +124,12 @@ def script(
         f"--array=0-{len(parts) - 1}{limit}",
         f"--time={own.time}",
         "--nodes=1",
-        f"--ntasks={own.ranks}",
+        "--ntasks=1",
         f"--cpus-per-task={(own.threads or threads) * pack}",
         f"--mem={(own.memory_mb or memory_mb) * pack}M",
-        f"--signal=B:USR1@{profile.warn_s}",
         "--requeue",
         "--open-mode=append",
-        f"--output={folder}/log/{stage}-%a.txt",
+        f"--output={folder}/log/{name}-%a.txt",
         f"--chdir={Path.cwd()}",
         "--kill-on-invalid-dep=yes",
         *[f"--partition={p}" for p in [own.partition or profile.partition] if p],
@@ -162,13 +137,12 @@ def script(
         *profile.options,
         *own.options,
     ]
-    setup = [*(f"module load {shlex.quote(name)}" for name in profile.modules), *profile.setup]
+    setup = [*(f"module load {shlex.quote(module)}" for module in profile.modules), *profile.setup]
     return _SCRIPT.format(
-        header="\n".join(f"#SBATCH {option}" for option in options),
+        header="\n".join(f"#SBATCH {shlex.quote(option)}" for option in options),
         setup="\n".join(setup),
         lake=shlex.quote(str(lake)),
-        argyase=shlex.join(image.words),
-        lines=shlex.quote(str(folder / f"{stage}.txt")),
+        lines=shlex.quote(str(folder / f"{name}.txt")),
         command=command,
         warn=profile.warn_s,
     )

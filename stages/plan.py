@@ -250,7 +250,8 @@ def do(tasks: Sequence[Task], lake: Lake, jobs: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``argyase plan``."""
     parser = argparse.ArgumentParser(prog="argyase plan", description=__doc__)
-    parser.add_argument("campaign", help="campaign file (TOML); with --do, a plan that --json printed")
+    parser.add_argument("campaign", nargs="?", help="campaign file (TOML); with --do, a plan that --json printed")
+    parser.add_argument("--snakefile", action="store_true", help="print where the Snakefile is that does such a plan")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--json", action="store_true", help="print everything, for a program")
     parser.add_argument("--do", nargs="+", metavar="ID", help="do these tasks of a plan (md-..., analysis-...) here")
@@ -258,6 +259,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--jobs", type=int, default=len(allowed()), help="with --do: MD runs at once (default: all cores)"
     )
     args = parser.parse_args(argv)
+    if args.snakefile:
+        print(Path(__file__).parent / "workflow" / "Snakefile")
+        return 0
+    if args.campaign is None:
+        parser.error("which campaign? Give its file")
 
     def body() -> int:
         if args.jobs < 1:

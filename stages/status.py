@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from argyase.datalake.lake import Lake
@@ -74,15 +75,15 @@ def _pace(progress: dict[str, Any] | None, timestep_fs: float) -> tuple[float | 
 
 def _print(found: Sequence[Line], tasks: Sequence[Task]) -> None:
     table = Table(box=None, pad_edge=False)
-    for column, justify in (("run", "left"), ("state", "left"), ("done", "right"), ("ns/day", "right"),
-                            ("ends", "left"), ("why", "left")):  # fmt: skip
-        table.add_column(column, justify="right" if justify == "right" else "left", overflow="fold")
+    for column in ("run", "state", "done", "ns/day", "ends", "why"):
+        table.add_column(column, justify="right" if column in ("done", "ns/day") else "left", overflow="fold")
     for line in found:
         end = "" if line.left_h is None else time.strftime("%F %H:%M", time.localtime(time.time() + 3600 * line.left_h))
         percent = "" if line.done is None else f"{100 * line.done:.1f} %"
         speed = "" if line.ns_day is None else f"{line.ns_day:.2f}"
         table.add_row(line.label, line.state, percent, speed, end, line.reason)
-    out.print(table)
+    # A line for each run where a program reads it, however long the reason.
+    (out if out.is_terminal else Console(width=1000)).print(table)
     counts = Counter(line.state for line in found)
     analysed = sum(t.stage == "analysis" and t.state == "done" for t in tasks)
     said = ", ".join(f"{n} {state}" for state, n in counts.items())

@@ -49,35 +49,34 @@ def submit(campaign_file: str, profile_file: str, lake: Lake, image: Path | None
     (folder / "campaign.toml").write_bytes(Path(campaign_file).read_bytes())
     (folder / "plan.json").write_text(dump(tasks))
     seen = (str(Path.cwd()), str(lake.path.parent), *profile.binds)
-    where = _slurm.Image(image.absolute() if image else None, seen)
+    argyase = _slurm.image_words(image.absolute() if image else None, seen)
+    here = ["--lake", str(lake.path)]
     jobs: list[str] = []
 
-    def array(stage: str, kind: str, pieces: Sequence[Sequence[Task]], command: str, dependency: str) -> str:
+    def array(stage: str, name: str, pieces: Sequence[Sequence[Task]], command: str, dependency: str = "") -> str:
         """Write and submit one array."""
         lines = [[task.id for task in piece] for piece in pieces]
-        (folder / f"{kind}.txt").write_text("".join(" ".join(line) + "\n" for line in lines))
+        (folder / f"{name}.txt").write_text("".join(" ".join(line) + "\n" for line in lines))
         threads = max(int(t.resources["threads"] or 1) for piece in pieces for t in piece)
         memory = max(int(t.resources["memory_mb"] or 0) for piece in pieces for t in piece)
-        text = _slurm.script(profile, stage, folder, lake.path, where, lines, command, threads, memory)
-        path = folder / f"{kind}.sh"
-        path.write_text(text.replace(f"/{stage}.txt", f"/{kind}.txt").replace(f"/log/{stage}-", f"/log/{kind}-"))
+        path = folder / f"{name}.sh"
+        path.write_text(_slurm.script(profile, stage, folder, name, lake.path, lines, command, threads, memory))
         if dry:
             return ""
         job = _slurm.sbatch(path, dependency)
-        _slurm.record(folder, kind, job, lines)
+        _slurm.record(folder, name, job, lines)
         jobs.append(job)
         return job
 
-    plan, own = shlex.quote(str(folder / "plan.json")), shlex.quote(str(lake.path))
-    do = f"argyase plan {plan} --lake {own} --do $tasks"
+    do = shlex.join([*argyase, "plan", str(folder / "plan.json"), *here, "--jobs", str(profile.pack), "--do"])
     ends = list[str]()
     if parts:
-        first = array("md", "md", parts, f"{do} --jobs {profile.pack}", "")
-        ends.append(array("analysis", "analysis", after, do, f"aftercorr:{first}"))
+        first = array("md", "md", parts, f"{do} $tasks")
+        ends.append(array("analysis", "analysis", after, f"{do} $tasks", f"aftercorr:{first}"))
     if alone:
-        ends.append(array("analysis", "analysis-left", alone, do, ""))
+        ends.append(array("analysis", "analysis-left", alone, f"{do} $tasks"))
     report = next(t for t in tasks if t.stage == "report")
-    table = f"argyase run {shlex.quote(str(folder / 'campaign.toml'))} --lake {own} --no-dynamics"
+    table = shlex.join([*argyase, "run", str(folder / "campaign.toml"), *here, "--no-dynamics"])
     array("report", "report", [[report]], table, f"afterany:{':'.join(ends)}")
     out.print(f"scripts and outputs in {folder}", highlight=False)
     if not dry:

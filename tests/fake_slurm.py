@@ -1,9 +1,10 @@
 """sbatch, squeue and scontrol that run the scripts they are given, one after the other, and nothing else of Slurm.
 
-`install` puts them on the PATH; what they queue is run by `run`, tasks in their order, dependencies heeded. The task
-that `run` is to warn gets USR1 after its first checkpoint, as if its time were up.
+`install` puts them on the PATH; what they queue is run by `run`, tasks in their order, dependencies heeded. The time of
+the task that `run` is told is up after its first checkpoint.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,7 @@ def install(folder: Path) -> None:
 
 def _options(script: str) -> dict[str, str]:
     found = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script, re.M)
-    known = {"job-name", "array", "time", "nodes", "ntasks", "cpus-per-task", "mem", "signal", "requeue", "open-mode",
+    known = {"job-name", "array", "time", "nodes", "ntasks", "cpus-per-task", "mem", "requeue", "open-mode",
              "output", "chdir", "kill-on-invalid-dep", "partition", "account", "qos"}  # fmt: skip
     assert {name for name, _ in found} <= known, f"unknown to sbatch: {found}"
     return dict(found)
@@ -72,28 +73,38 @@ def _ready(job: dict, jobs: list[dict]) -> bool | None:
     return all(j["state"] == "DONE" for j in others)
 
 
-def run(state: Path, warn: str = "", lake: Path | None = None) -> None:
-    """Run all that is in the queue. The task `warn` of an MD array is warned after its first checkpoint."""
+def _end_time(bash: int) -> None:
+    """What the clock of ``timeout`` does when the time that it was given is over."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, name, _, parent, *_ = path.read_text().split()
+            if (name, int(parent)) == ("(timeout)", bash):
+                os.kill(int(pid), signal.SIGALRM)
+
+
+def run(state: Path, late: str = "", lake: Path | None = None) -> None:
+    """Run all that is in the queue. For `late`, a task of an MD array, the time is up after its first checkpoint."""
     while True:
         data = json.loads(state.read_text())
         pending = [j for j in data["jobs"] if j["state"] == "PENDING"]
         if not pending:
             return
         job = next(j for j in pending if _ready(j, data["jobs"]) is not False)
-        code, identity = None, f"{job['job']}{job['index']:03d}"
+        code, identity = None, f"{job['job']}_{job['index']}"
         if _ready(job, data["jobs"]):
             options = _options(Path(job["script"]).read_text())
             log = Path(options["output"].replace("%a", str(job["index"])))
-            environment = {**os.environ, "SLURM_JOB_ID": identity, "SLURM_ARRAY_TASK_ID": str(job["index"]),
-                           "SLURM_NTASKS": "1", "SLURM_RESTART_COUNT": str(job["restarts"])}  # fmt: skip
+            environment = {**os.environ, "SLURM_JOB_ID": job["job"], "SLURM_ARRAY_JOB_ID": job["job"],
+                           "SLURM_ARRAY_TASK_ID": str(job["index"]),
+                           "SLURM_RESTART_COUNT": str(job["restarts"])}  # fmt: skip
             with open(log, "a") as out:
                 process = subprocess.Popen(["bash", job["script"]], cwd=options["chdir"], stdout=out, stderr=out,
                                            env=environment)  # fmt: skip
-                if warn == f"{Path(job['script']).stem}-{job['index']}" and not job["restarts"]:
+                if late == f"{Path(job['script']).stem}-{job['index']}" and not job["restarts"]:
                     assert lake is not None
                     while not list(lake.glob("work/*/progress.json")) and process.poll() is None:
                         time.sleep(0.02)
-                    process.send_signal(signal.SIGUSR1)
+                    _end_time(process.pid)
                 code = process.wait()
         data = json.loads(state.read_text())
         (job,) = [j for j in data["jobs"] if (j["job"], j["index"]) == (job["job"], job["index"])]

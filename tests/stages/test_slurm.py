@@ -54,7 +54,7 @@ def test_a_campaign(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to submit" in sent()
     script = (cluster / "slurm" / "tiny" / "1" / "md.sh").read_text()
     for option in ("array=0-2%2", "partition=long", "account=me", "qos=night", "time=02:00:00", "mem=700M",
-                   "cpus-per-task=1", "ntasks=1", "signal=B:USR1@30", "requeue"):  # fmt: skip
+                   "cpus-per-task=1", "ntasks=1", "requeue"):  # fmt: skip
         assert f"#SBATCH --{option}\n" in script
     assert call("status").count("waiting") == 4  # three, and their sum
     # The second run is cancelled before it begins: it leaves the queue, and with it its analysis.
@@ -64,14 +64,14 @@ def test_a_campaign(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
         if job["script"].endswith(("md.sh", "analysis.sh")) and job["index"] == 1:
             job.update(state="DONE", code=15)
     state.write_text(json.dumps(data))
-    fake_slurm.run(state, warn="md-0", lake=cluster / "lake")
+    fake_slurm.run(state, late="md-0", lake=cluster / "lake")
     log = (cluster / "slurm" / "tiny" / "1" / "log" / "md-0.txt").read_text()
     assert "requeued before the time limit: goes on from the last checkpoint" in log
     assert "restart 1" in log
     status = call("status")
     assert re.search(r"600 K\s+done", status)
     assert re.search(r"900 K\s+stopped .*submit it again", status)
-    assert re.search(r"6000 K\s+failed .*left the domain", words(status))
+    assert re.search(r"6000 K\s+failed .*left the domain", status)
     assert "3 MD runs: 1 done, 1 stopped, 1 failed; 1 analysed" in status
     report = (cluster / "slurm" / "tiny" / "1" / "log" / "report-0.txt").read_text()
     assert "2 of 3 runs are not in the lake" in report
@@ -98,7 +98,7 @@ def test_packed_jobs_and_the_image(cluster: Path) -> None:
     for option in ("array=0-1", "mem=1400M", "cpus-per-task=4"):
         assert f"#SBATCH --{option}\n" in script
     assert "module load apptainer/1.4\n" in script
-    assert f"exec apptainer exec --bind {cluster} --bind /data {cluster}/a.sif argyase" in script
+    assert f"apptainer exec --bind={cluster} --bind=/data {cluster}/a.sif argyase plan" in script
     plan = json.loads((folder / "plan.json").read_text())["tasks"]
     assert {t["settings"]["threads"] for t in plan if t["stage"] == "md"} == {2}
     assert subprocess.run(["bash", "-n", str(folder / "md.sh")]).returncode == 0
@@ -108,7 +108,7 @@ def test_packed_jobs_and_the_image(cluster: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[md]\nranks = 4\n", "md.ranks = 4: argyase runs on one rank; ask for threads"),
+        ("[md]\ntreads = 4\n", "md.treads: unknown key; did you mean 'threads'?"),
         ('partiton = "x"\n', "cluster.partiton: unknown key; did you mean 'partition'?"),
         ("pack = 0\n", "pack and warn_s must be at least 1"),
     ],
