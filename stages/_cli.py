@@ -9,6 +9,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "run": ("campaign", "run a whole campaign: structures, dynamics, analysis, table, figures"),
     "plan": ("plan", "the tasks of a campaign, for any scheduler; or some of them, done here"),
+    "submit": ("submit", "a campaign, or what is missing of it, as job arrays of Slurm"),
+    "status": ("status", "how far the runs of a campaign are: progress, ns/day, reasons"),
     "structures": ("structures", "build an argyrodite into the lake"),
     "md": ("md", "molecular dynamics in LAMMPS, streamed into the lake"),
     "ingest": ("ingest", "bring an existing trajectory into the lake"),

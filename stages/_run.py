@@ -85,11 +85,12 @@ def stage_main(
 
 def _refuse_ranks() -> None:
     """Several copies of a stage under one mpiexec would wait for each other for ever."""
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+    # The last one: of srun, whose MPI may not be ours, so that each copy would believe to be alone.
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         if os.environ.get(name, "1") not in ("", "1"):
             raise ConfigError(
-                f"started on {os.environ[name]} MPI ranks ({name}): a stage is one process; start it without mpiexec, "
-                "and many of them with argyase run --jobs"
+                f"started on {os.environ[name]} MPI ranks ({name}): a stage is one process; start it without mpiexec "
+                "or srun, and many of them with argyase run --jobs"
             )
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
@@ -27,6 +28,7 @@ from argyase.dynamics.protocols import schedule
 from argyase.errors import ArgyaseError, ConfigError
 from argyase.stages import (
     _config,
+    _cores,
     collective,
     conductivity,
     coordination,
@@ -184,12 +186,14 @@ class Job:
     log: list[str] = field(default_factory=list)
 
 
-def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int) -> int:
-    """Run what the lake lacks, print the table, draw the figures; return the exit code."""
+def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int, dynamics: bool = True) -> int:
+    """Run what the lake lacks (`dynamics` only if asked), print the table, draw the figures; return the exit code."""
     work = expand(campaign, lake)
     todo = [job for job in work if job.run_id is None]
     _announce(campaign, lake, work, todo)
-    if todo:
+    if todo and not dynamics:
+        console.print(f"{len(todo)} of {len(work)} runs are not in the lake: they are not in the table either")
+    elif todo:
         run_processes(todo, lake, jobs)
     before = len(lake.search())
     results = [(job, analyse(campaign.analysis, lake, job)) for job in work if job.run_id]
@@ -290,7 +294,8 @@ _ATTEMPTS = 3
 def run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
     """Run MD jobs as processes of ``argyase md``, at most `jobs` at once, each on cores of its own.
 
-    Fills in `run_id` or `error` of each. A process that is killed is started again, a few times; others go on.
+    Fills in `run_id` or `error` of each. Where others hold all cores, one process at a time shares them, after
+    `PATIENCE_S` of `argyase.stages._cores`. A process that is killed is started again, a few times; others go on.
 
     Raises
     ------
@@ -304,18 +309,25 @@ def run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
     with bars() as bar, stop_requested(at_once=True):
         for job in todo:
             job.bar = bar.add_task(job.label, total=None, start=False)
-        told = False
+        refused: float | None = None  # when there was no core for the first time, and nothing running here
         try:
             while waiting or running:
-                while waiting and len(running) < jobs and (held := lease(waiting[0].config.threads, cores)):
+                while waiting and len(running) < jobs:
+                    held = lease(waiting[0].config.threads, cores)
+                    if held is None and not running:
+                        if refused is None:
+                            refused = time.monotonic()
+                            _tell_who_holds(cores, bar.console)
+                        # One at a time: no campaign waits for the end of another, or of one that hangs.
+                        if time.monotonic() - refused > _cores.PATIENCE_S:
+                            held = _cores.shared(cores)
+                    if held is None:
+                        break
                     job = waiting.pop(0)
                     running.append(job)
                     _start(job, lake, held)
                     assert job.bar is not None
                     bar.start_task(job.bar)
-                if not running and not told:
-                    bar.console.print("waiting: other runs of argyase hold the cores of this machine")
-                    told = True
                 time.sleep(0.1)
                 for job in list(running):
                     assert job.process is not None
@@ -337,6 +349,15 @@ def run_processes(todo: Sequence[Job], lake: Lake, jobs: int) -> None:
         except BaseException:
             _stop(running)
             raise
+
+
+def _tell_who_holds(cores: Sequence[int], to: Console) -> None:
+    who = ", ".join(_cores.holders(cores)) or "processes that have just ended"
+    to.print(
+        f"waiting for a core: this machine's {len(cores)} are held by {who}; if none is free in "
+        f"{_cores.PATIENCE_S:g} s, one run at a time starts beside them",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _start(job: Job, lake: Lake, held: Lease) -> None:
@@ -448,6 +469,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--figures", help="folder for the figures (default: figures/<campaign> beside the lake)")
     parser.add_argument("--jobs", type=int, help="most MD runs at once (default: all cores, or learn.jobs)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--no-dynamics", action="store_true", help="analyse, tabulate and draw what the lake has")
     args = parser.parse_args(argv)
 
     def body() -> int:
@@ -471,8 +493,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             work = expand(campaign, lake)
             _announce(campaign, lake, work, [job for job in work if job.run_id is None])
             return 0
-        target = Path(args.figures) if args.figures else Path(args.lake).resolve().parent / "figures"
-        return run(campaign, lake, target if args.figures else target / campaign.header.name, jobs)
+        beside = Path(args.lake).resolve().parent / "figures" / campaign.header.name
+        return run(campaign, lake, Path(args.figures or beside), jobs, not args.no_dynamics)
 
     return guarded(body)
 

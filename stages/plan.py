@@ -127,9 +127,17 @@ def make(campaign: Campaign, lake: Lake, path: str, scale: str = "") -> list[Tas
             )
         )
     report = Task(
-        "report", "report", "table and figures", "to do", "", tuple(t.id for t in analyses),
-        _shell("run", *file, *where), tuple(t.inputs[0] for t in analyses), (), _resources(memory_mb=500),
-    )  # fmt: skip
+        id="report",
+        stage="report",
+        label="table and figures",
+        state="to do",
+        reason="",
+        needs=tuple(task.id for task in analyses),
+        command=_shell("run", *file, *where, "--no-dynamics"),
+        inputs=tuple(task.inputs[0] for task in analyses),
+        outputs=(),
+        resources=_resources(memory_mb=500),
+    )
     return [*tasks.values(), *analyses, report]
 
 
@@ -243,7 +251,8 @@ def do(tasks: Sequence[Task], lake: Lake, jobs: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``argyase plan``."""
     parser = argparse.ArgumentParser(prog="argyase plan", description=__doc__)
-    parser.add_argument("campaign", help="campaign file (TOML); with --do, a plan that --json printed")
+    parser.add_argument("campaign", nargs="?", help="campaign file (TOML); with --do, a plan that --json printed")
+    parser.add_argument("--snakefile", action="store_true", help="print where the Snakefile is that does such a plan")
     parser.add_argument("--scale", default="", help="scale of the campaign file, such as small")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--json", action="store_true", help="print everything, for a program")
@@ -252,6 +261,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--jobs", type=int, default=len(allowed()), help="with --do: MD runs at once (default: all cores)"
     )
     args = parser.parse_args(argv)
+    if args.snakefile:
+        print(Path(__file__).parent / "workflow" / "Snakefile")
+        return 0
+    if args.campaign is None:
+        parser.error("which campaign? Give its file")
 
     def body() -> int:
         if args.jobs < 1:

@@ -106,12 +106,13 @@ def _load(lmp: Any, path: Path) -> None:
 
 
 def _expect_ranks(known: int) -> None:
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         started = os.environ.get(name, "")
         if started.isdigit() and int(started) > 1 and known == 1:
             raise CalculatorError(
                 f"{started} processes were started ({name}), but LAMMPS knows of 1: each would compute the same alone, "
-                f"because the launcher belongs to another MPI; start with {_scripts() / 'mpiexec'}, or pass comm"
+                "because the launcher belongs to another MPI; start with srun --mpi=pmi2 or "
+                f"{_scripts() / 'mpiexec'}, or pass comm"
             )
 
 

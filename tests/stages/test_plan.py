@@ -78,7 +78,10 @@ def test_wrong_plans(file: str, said: str, tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
     """It goes on where it was, the campaign takes no harm, and the bytes are those of a run that nobody killed."""
-    file, environment, found = campaign(tmp_path, length=60.0), frequent_checkpoints(tmp_path / "patch"), []
+    # With locks of its own: only then there surely is a core for it alone.
+    environment = {**frequent_checkpoints(tmp_path / "patch"), "TMPDIR": str(tmp_path)}
+    environment.pop("SLURM_JOB_ID", None)
+    file, found = campaign(tmp_path, length=60.0), []
     for name in ("killed", "whole"):
         lake, plan = Lake(tmp_path / name), tmp_path / "plan.json"
         plan.write_text(argyase("plan", file, "--lake", lake.path, "--json").stdout)
@@ -108,6 +111,7 @@ def test_a_worker_that_is_killed(tmp_path: Path) -> None:
 
 def test_cores_are_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     first = _cores.lease(2, [4, 5, 6])
     assert first is not None
     assert first.cores == (4, 5)
@@ -124,9 +128,58 @@ def test_cores_are_held_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert third is not None
     for one in (second, third):
         one.release()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    ours = _cores.lease(1)
+    assert ours is not None
+    assert (list(ours.cores), ours.handles) == (_cores.allowed(), ())
     job = Job(md.Config("unknown", threads=len(_cores.allowed()) + 1), "too many", "0")
     with pytest.raises(ConfigError, match=r"md.threads = \d+: \d+ cores can be used here"):
         run_processes([job], Lake(tmp_path / "lake"), 1)
+
+
+HOLDER = """
+import sys, time
+from argyase.stages._cores import allowed, lease
+ours = lease(len(allowed()))
+print(len(ours.cores), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("fate", ["killed", "stopped", "busy"])
+def test_cores_that_others_hold(fate: str, tmp_path: Path) -> None:
+    """One who waits says for whom; what a killed or stopped process held is free, and no one waits without end."""
+    (tmp_path / "patch").mkdir()
+    patience = 1.0 if fate == "busy" else 1e9
+    (tmp_path / "patch" / "sitecustomize.py").write_text(
+        f"from argyase.stages import _cores\n_cores.PATIENCE_S = {patience}\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "SLURM_JOB_ID"}
+    environment |= {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tmp_path / "patch")}  # of the locks, too
+    file, lake, plan = campaign(tmp_path), Lake(tmp_path / "lake"), tmp_path / "plan.json"
+    plan.write_text(argyase("plan", file, "--lake", lake.path, "--json").stdout)
+    (task,) = [t["id"] for t in json.loads(plan.read_text())["tasks"] if t["stage"] == "md"]
+    command = [sys.executable, "-P", "-m", "argyase.stages._cli", "plan", plan, "--lake", lake.path, "--do", task]
+    pipe = subprocess.PIPE
+    holder = subprocess.Popen([sys.executable, "-P", "-c", HOLDER], stdout=pipe, text=True, env=environment)
+    try:
+        assert holder.stdout is not None
+        assert int(holder.stdout.readline()) == len(_cores.allowed())
+        process = subprocess.Popen(command, cwd="/", stdout=pipe, stderr=pipe, text=True, env=environment)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert f"are held by -c (pid {holder.pid}); if none is free in {patience:g} s" in said
+        assert lake.unfinished() == []
+        if fate != "busy":
+            holder.send_signal(signal.SIGKILL if fate == "killed" else signal.SIGSTOP)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "waiting for a core" not in errors, "said twice"
+        assert lake.search("md")
+        assert (holder.poll() is None) == (fate != "killed")
+    finally:
+        holder.kill()
+        holder.wait()
 
 
 @given(
