@@ -377,7 +377,7 @@ class Lake:
             if not found:
                 raise NotInLakeError(f"the lake has no run of stage {stage!r} with {parameters}")
             folder = self.path / "runs" / stage
-            return cube(stage, [Source(i, folder, *rest) for i, *rest in found], dims, lazy)
+            return cube(stage, [Source(i, folder, p, s, v, h) for i, p, s, v, h in found], dims, lazy)
 
     def lineage(self, name: str) -> Lineage:
         """Where a run comes from: its inputs, theirs, and so on up to structures and labels.

@@ -22,6 +22,7 @@ from argyase.stages import _config, fit, label, sample, selection, structures
 from argyase.stages._config import setting
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP
 from argyase.stages._run import Report, console, guarded, out, progress, silent
+from argyase.stages.structures import Config as Structure
 
 TABLES = ("campaign", "learn", "structures", "heated", "sample", "select", "label", "fit")
 """Of a campaign file."""
@@ -54,8 +55,8 @@ class Learning:
     """A campaign of active learning, checked."""
 
     config: Config
-    structures: list[structures.Config]
-    heated: list[structures.Config]
+    structures: list[Structure]
+    heated: list[Structure]
     sample: sample.Config
     select: selection.Config
     label: label.Config
