@@ -29,6 +29,7 @@ COMMANDS = {
     "hull": ("hull", "energies of argyrodites above the convex hull, and what they decompose into"),
     "site_energies": ("site_energies", "energies of Li on its tetrahedral sites, and how much they overlap"),
     "figures": ("figures", "draw figures from what the lake holds"),
+    "report": ("report", "one HTML file with tables, maps and plots of all runs, for any browser, without network"),
     "learn": ("learn", "active learning: sample, select, label and fit until nothing is new"),
     "sample": ("sample", "frames to learn from: dynamics, melts, rattled and squeezed crystals"),
     "select": ("selection", "of many frames, those that a potential has yet to learn"),
