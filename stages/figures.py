@@ -121,7 +121,7 @@ def _planned(lake: Lake, run: str) -> list[Sample]:
     ]
 
 
-def _interval(lake: Lake, members: Sequence[Mapping[str, str]], stage: str, name: str) -> Interval | None:
+def sample_mean(lake: Lake, members: Sequence[Mapping[str, str]], stage: str, name: str) -> Interval | None:
     """Mean over the runs of a sample; None if none has it.
 
     The scatter of two is no measure of an error (Student's factor is 12.7): theirs is that of the runs themselves.
@@ -174,7 +174,7 @@ def _draw_series(
     )
     compositions = {(x, added) for x, _, added in samples}
     for title, stage, name, label in quantities:
-        found = {s: _interval(lake, members, stage, name) for s, members in samples.items()}
+        found = {s: sample_mean(lake, members, stage, name) for s, members in samples.items()}
         if not any(found.values()):
             continue
         lines = {c: [s for s in planned if (s[0], s[2]) == c] for c in sorted(compositions)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from argyase.datalake.files import replace_bytes, writing
 from argyase.datalake.identity import canonical
 from argyase.datalake.lake import Lake, Lineage, RunRecord, failed
 from argyase.errors import ConfigError
-from argyase.stages import md
+from argyase.stages import figures, md
 from argyase.stages._run import LABELS, guarded, out, progress, with_error
 from argyase.stages.campaign import FURTHER, expand, read_campaign
 
@@ -55,7 +56,7 @@ def content(lake: Lake, runs: Sequence[RunRecord], title: str, missing: Iterable
         "made": {"when": provenance.now(), "version": code["version"], "git": code["git"], "lake": lake.path.name},
         "warnings": sorted({run["warning"] for run in shown} - {""}),
         "runs": shown,
-        "cells": _cells(shown, missing),
+        "cells": _cells(lake, shown, missing),
     }
 
 
@@ -79,6 +80,7 @@ def _run(lake: Lake, record: RunRecord, made: Mapping[str, RunRecord]) -> dict[s
         "composition": str(p.get("formula", p.get("source", ""))),
         "labels": {k: _plain(p[k]) for k in LABELS if p.get(k) is not None},
         "length_ps": float(f"{frames * step:.6g}"),
+        "asked_ps": _asked(p),
         "atoms": atoms,
         "mean_temperature": _number(record.scalars.get("mean_temperature")),
         "conductivity": estimate(transport, "conductivity"),
@@ -204,49 +206,51 @@ def _provenance(record: RunRecord) -> dict[str, Any]:
     return {k: v for k, v in found.items() if v not in ("", None)}
 
 
-def _cells(shown: Sequence[Mapping[str, Any]], missing: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _cells(
+    lake: Lake, shown: Sequence[Mapping[str, Any]], missing: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """The cells of the maps: runs that differ by their seeds only, with their mean; and those that are yet to come."""
-    from argyase.physics.trends import average
+    cells: dict[str, dict[str, Any]] = {}
 
-    cells: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
-
-    def cell(labels: Mapping[str, Any]) -> dict[str, Any] | None:
+    def cell(labels: Mapping[str, Any], length: float | None, composition: str) -> dict[str, Any] | None:
         if not {"x", "inversion"} <= labels.keys():
             return None
         facets = {k: v for k, v in labels.items() if k not in (*_MEMBERS, "x", "inversion")}
-        key = tuple((k, str(v)) for k, v in sorted({**facets, "x": labels["x"], "y": labels["inversion"]}.items()))
-        empty = {"x": labels["x"], "inversion": labels["inversion"], "facets": facets, "runs": [], "missing": 0}
-        return cells.setdefault(key, empty)
+        facets |= {} if length is None else {"length_ps": length}
+        where = {"x": labels["x"], "inversion": labels["inversion"], "facets": facets, "composition": composition}
+        return cells.setdefault(json.dumps(where, sort_keys=True), {**where, "runs": [], "missing": 0})
 
     for index, run in enumerate(shown):
-        if (found := cell(run["labels"])) is not None:
-            found["composition"] = run["composition"]
+        if (found := cell(run["labels"], run["asked_ps"], run["composition"])) is not None:
             found["runs"].append(index)
-    for labels in missing:
-        if (found := cell({k: _plain(v) for k, v in labels.items() if k in LABELS})) is not None:
-            found.setdefault("composition", str(labels.get("formula", "")))
+    for p in missing:
+        labels = {k: _plain(v) for k, v in p.items() if k in LABELS}
+        if (found := cell(labels, _asked(p), str(p.get("formula", "")))) is not None:
             found["missing"] += 1
     for found in cells.values():
-        known = [shown[i]["conductivity"] for i in found["runs"] if shown[i]["conductivity"] is not None]
-        mean = average([_interval(k) for k in known]) if known else None
-        found["conductivity"] = estimate(mean.variables("conductivity"), "conductivity") if mean else None
-        found["determined"] = sum(k["value"] is not None for k in known)
+        ids = [{o["stage"]: o["id"] for o in shown[i]["observables"]} for i in found["runs"]]
+        mean = figures.sample_mean(lake, ids, "conductivity", "conductivity")
+        found["conductivity"] = None if mean is None else estimate(mean.variables("conductivity"), "conductivity")
+        known = [shown[i]["conductivity"] for i in found["runs"]]
+        found["determined"] = sum(k is not None and k["value"] is not None for k in known)
     return list(cells.values())
 
 
-def _interval(known: Mapping[str, Any]) -> Any:
-    from argyase.physics.intervals import Interval
+def _asked(parameters: Mapping[str, Any]) -> float | None:
+    """Length that a run of molecular dynamics was to have, ps: of the same seeds, a longer one is no other sample."""
+    segments = parameters.get("segments")
+    return float(segments[-1]["duration_ps"]) if segments else None
 
-    return Interval(*(math.nan if known[k] is None else known[k] for k in ("value", "stderr", "low", "high")))
 
-
-def chosen(lake: Lake, names: Sequence[str]) -> tuple[str, list[RunRecord], list[dict[str, Any]]]:
+def chosen(lake: Lake, names: Sequence[str], scale: str = "") -> tuple[str, list[RunRecord], list[dict[str, Any]]]:
     """Title, trajectories, and the labels of those that the lake does not have (yet).
 
     Parameters
     ----------
     names
         Campaign files (``.toml``) and ids of trajectories; all trajectories of the lake if there are none.
+    scale
+        Of the campaign files.
 
     Raises
     ------
@@ -267,7 +271,7 @@ def chosen(lake: Lake, names: Sequence[str]) -> tuple[str, list[RunRecord], list
                 raise ConfigError(f"{name}: a run of stage {record.stage}; give trajectories ({allowed})")
             found[record.id] = record
             continue
-        campaign = read_campaign(name)
+        campaign = read_campaign(name, scale)
         titles.append(": ".join(filter(None, (campaign.header.name, campaign.header.note))))
         for job in expand(campaign, lake):
             if job.run_id:
@@ -277,7 +281,7 @@ def chosen(lake: Lake, names: Sequence[str]) -> tuple[str, list[RunRecord], list
             else:
                 potential = md.potential_of(job.config)
                 missing.append(canonical(md.parameters(job.config, lake, job.config.structure, potential)))
-    return "; ".join(titles) or f"Report of {lake.path.name}", list(found.values()), missing
+    return "; ".join(dict.fromkeys(titles)) or f"Report of {lake.path.name}", list(found.values()), missing
 
 
 def _place(record: RunRecord) -> tuple[float, ...]:
@@ -292,6 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "names", nargs="*", help="campaign files (TOML), ids of trajectories; all trajectories of the lake if none"
     )
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parser.add_argument("--scale", default="", help="scale of the campaign files, [scale.NAME.TABLE]")
     parser.add_argument("--output", default="report.html", help="file to write (default: report.html)")
     args = parser.parse_args(argv)
 
@@ -302,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.parent.is_dir():
             raise ConfigError(f"{path.parent}: no such folder")
         lake = Lake(args.lake, create=False)
-        title, runs, missing = chosen(lake, args.names)
+        title, runs, missing = chosen(lake, args.names, args.scale)
         text = render(content(lake, runs, title, missing)).encode()
         with writing(path):
             replace_bytes(path, text)

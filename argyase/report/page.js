@@ -8,7 +8,7 @@ const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star", 
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
 const ATOMS = { S: "#E69F00", P: "#CC79A7", Cl: "#009E73", Br: "#8A4B00", I: "#6A3D9A", Li: "#56B4E9" };
 const NAMES = {
-  temperature_K: "temperature (K)", supercell: "cells", li_added: "Li added", source: "file", potential: "potential",
+  temperature_K: "temperature (K)", supercell: "cells", li_added: "Li added", length_ps: "length (ps)", source: "file", potential: "potential",
   halide: "halide", decoration: "decoration",
 };
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
@@ -118,7 +118,7 @@ function drawMap() {
   });
   const head = [
     el("tr", {}, el("th", { rowspan: 2, scope: "col" }, "composition"),
-      el("th", { colspan: columns.length, scope: "colgroup" }, "S/Cl site inversion")),
+      el("th", { colspan: columns.length, scope: "colgroup" }, "S/halide site inversion")),
     el("tr", {}, columns.map((v) => el("th", { scope: "col" }, percent(v)))),
   ];
   const where = facetNames.map((name) => `${NAMES[name] || name} ${facets[name]}`).join(", ");
@@ -143,7 +143,6 @@ function mapCell(cells, scale, x, inversion) {
     if (inversion < x) return el("td", { class: "impossible", title: "x <= inversion: 4a cannot hold more than one halide a site" }, "not possible");
     return el("td", { class: "missing", title: "no run in the lake" }, "no run");
   }
-  // Two cells can meet here only if they differ in what no choice tells apart; the first has its place.
   const cell = cells.find((c) => c.runs.length), known = cell.conductivity, value = shownValue(known);
   const run = report.runs[cell.runs[0]];
   const [main, rest] = known ? split(known.text) : [run.stage === "md-failed" ? "stopped" : "no value", ""];
@@ -213,7 +212,7 @@ function drawPoints(cells) {
   const y = axis("Li⁺ conductivity (mS/cm)", { rangemode: "tozero" });
   at("points").hidden = !traces.some((t) => t.x.length);
   if (at("points").hidden) return;
-  Plotly.react(at("points"), traces, layout(axis("S/Cl site inversion (%)", { range: [-6, 106] }), y, { hovermode: "closest", showlegend: true }), CONFIG);
+  Plotly.react(at("points"), traces, layout(axis("S/halide site inversion (%)", { range: [-6, 106] }), y, { hovermode: "closest", showlegend: true }), CONFIG);
   at("points").removeAllListeners("plotly_click");
   at("points").on("plotly_click", (event) => open(event.points[0].customdata, null));
 }
@@ -514,18 +513,19 @@ function drawDensity(figure, c) {
   const slider = el("input", { type: "range", min: 0, max: 100, step: 1, value: Math.round(100 * (Math.log(Math.min(start, c.top * 0.9)) - first) / (last - first)), "aria-label": "level of the isosurface, in mean densities" });
   const told = el("output", {});
   const atoms = el("input", { type: "checkbox", checked: "" });
-  const place = el("div", { class: "space" });
+  const place = el("div", { class: "space", tabindex: 0, role: "img", "aria-label": "Density of Li in the cell. Arrow keys turn it, plus and minus zoom." });
   figure.append(place, el("p", { class: "controls" }, el("label", {}, "level ", slider), " ", told, " ", el("label", {}, atoms, " framework")));
   figure.append(caption(percolates.length
-    ? `Goes on for ever in ${percolates.map((d) => `${d} direction${d > 1 ? "s" : ""} up to ${short(c.percolation_level[d])}`).join(", in ")} mean densities (found on the grid of the lake; drawn on one of ${c.shape.join(" x ")} points). Drag to turn, wheel to zoom.`
-    : `Does not go on for ever at any level. Drawn on a grid of ${c.shape.join(" x ")} points. Drag to turn, wheel to zoom.`));
+    ? `Goes on for ever in ${percolates.map((d) => `${d} direction${d > 1 ? "s" : ""} up to ${short(c.percolation_level[d])}`).join(", in ")} mean densities (found on the grid of the lake; drawn on one of ${c.shape.join(" x ")} points). Drag or arrow keys turn it, wheel or + and - zoom.`
+    : `Does not go on for ever at any level. Drawn on a grid of ${c.shape.join(" x ")} points. Drag or arrow keys turn it, wheel or + and - zoom.`));
   const scene = Object.fromEntries(["x", "y", "z"].map((a) => [`${a}axis`, { title: { text: `${a} (Å)` }, backgroundcolor: "#fff", gridcolor: "#e3e6ea", showspikes: false }]));
-  const form = { margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { ...scene, aspectmode: "data", camera: { eye: { x: 1.5, y: 1.1, z: 0.8 } } }, uirevision: "keep", paper_bgcolor: "#fff", legend: { x: 0, y: 1 } };
+  const form = { margin: { l: 0, r: 0, t: 0, b: 0 }, scene: { ...scene, aspectmode: "data", dragmode: false, hovermode: false }, paper_bgcolor: "#fff", legend: { x: 0, y: 1 } };
   const still = [cellEdges(c.cell)];
   for (const s of [...new Set(c.species)]) {
     const mine = c.framework.filter((_, n) => c.species[n] === s).map((f) => cartesian(f, c.cell));
-    still.push({ type: "scatter3d", mode: "markers", name: plain(s), x: mine.map((p) => p[0]), y: mine.map((p) => p[1]), z: mine.map((p) => p[2]), marker: { size: 3.5, color: ATOMS[s] || "#555" }, hovertemplate: `${plain(s)}<extra></extra>` });
+    still.push({ type: "scatter3d", mode: "markers", name: plain(s), x: mine.map((p) => p[0]), y: mine.map((p) => p[1]), z: mine.map((p) => p[2]), marker: { size: 3.5, color: ATOMS[s] || "#555" } });
   }
+  const view = turnable(place);
   const draw = () => {
     const level = Math.exp(first + (last - first) * slider.value / 100);
     told.textContent = `${level.toPrecision(2)} × mean`;
@@ -536,15 +536,62 @@ function drawDensity(figure, c) {
       color: "#3D8FD1", opacity: 0.75, name: "Li density", showlegend: true, hoverinfo: "skip", lighting: { ambient: 0.55, diffuse: 0.75, specular: 0.15 },
     };
     const shownAtoms = still.map((t, n) => (n ? { ...t, visible: atoms.checked } : t));
-    Plotly.react(place, [mesh, ...shownAtoms], form, CONFIG);
+    form.scene.camera = view();
+    Plotly.react(place, [mesh, ...shownAtoms], form, { ...CONFIG, modeBarButtons: [["toImage"]] });
   };
-  let waiting = false;
-  slider.addEventListener("input", () => {
-    if (!waiting) requestAnimationFrame(() => { waiting = false; draw(); });
-    waiting = true;
-  });
+  slider.addEventListener("input", once(draw));
   atoms.addEventListener("change", draw);
   draw();
+}
+
+// Many calls between two frames are one.
+function once(action) {
+  let waiting = false;
+  return () => {
+    if (!waiting) requestAnimationFrame(() => { waiting = false; action(); });
+    waiting = true;
+  };
+}
+
+// Turn a scene by mouse, finger and keys; where it is seen from. Plotly's own turning goes on with the speed of the
+// last move until the next frame, which without a graphics card takes half a second: nothing stays where it is put.
+function turnable(place) {
+  let [theta, phi, distance] = [0.63, 1.17, 2.3]; // rad, rad from z, in sides of the scene
+  const view = () => ({
+    eye: { x: distance * Math.sin(phi) * Math.cos(theta), y: distance * Math.sin(phi) * Math.sin(theta), z: distance * Math.cos(phi) },
+    up: { x: 0, y: 0, z: 1 },
+  });
+  const show = once(() => place.isConnected && Plotly.relayout(place, { "scene.camera": view() }));
+  const turn = (dx, dy, zoom = 1) => {
+    theta -= dx;
+    phi = Math.min(Math.max(phi - dy, 0.05), Math.PI - 0.05);
+    distance = Math.min(Math.max(distance * zoom, 0.3), 6);
+    show();
+  };
+  const step = Math.PI / 18, keys = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step], "+": [0, 0, 0.85], "-": [0, 0, 1 / 0.85] };
+  place.addEventListener("keydown", (event) => {
+    if (!(event.key in keys)) return;
+    event.preventDefault();
+    turn(...keys[event.key]);
+  });
+  let last = null;
+  place.addEventListener("pointerdown", (event) => {
+    if (event.button || event.target.closest(".modebar, .legend")) return;
+    last = [event.clientX, event.clientY];
+    place.setPointerCapture(event.pointerId);
+  });
+  place.addEventListener("pointermove", (event) => {
+    if (!last) return;
+    const scale = Math.PI / place.clientHeight;
+    turn((event.clientX - last[0]) * scale, (event.clientY - last[1]) * scale);
+    last = [event.clientX, event.clientY];
+  });
+  for (const end of ["pointerup", "pointercancel"]) place.addEventListener(end, () => { last = null; });
+  place.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    turn(0, 0, Math.exp(event.deltaY * 1e-3));
+  }, { passive: false });
+  return view;
 }
 
 function cartesian(f, cell) {
@@ -566,7 +613,7 @@ function cellEdges(cell) {
 function isosurface(values, shape, level) {
   const [na, nb, nc] = shape, size = [na + 1, nb + 1, nc + 1], total = size[0] * size[1] * size[2];
   const value = (a, b, c) => values[((a % na) * nb + (b % nb)) * nc + (c % nc)];
-  const orders = [[1, 2, 4], [1, 4, 2], [2, 1, 4], [2, 4, 1], [4, 1, 2], [4, 2, 1]].map(([p, q]) => [0, p, p + q, 7]);
+  const orders = [[1, 2, 1], [1, 4, -1], [2, 1, -1], [2, 4, 1], [4, 1, 1], [4, 2, -1]].map(([p, q, hand]) => [[0, p, p + q, 7], hand]);
   const points = [], triangles = [], known = new Map();
   const v = new Float64Array(8), number = new Int32Array(8), place = Array.from({ length: 8 }, () => [0, 0, 0]);
   const cut = (p, q) => {
@@ -579,14 +626,8 @@ function isosurface(values, shape, level) {
     }
     return found;
   };
-  const add = (i, j, k, inside, outside) => {
-    if (i === j || j === k || k === i) return;
-    const [a, b, c] = [points[i], points[j], points[k]];
-    const u = [0, 1, 2].map((n) => b[n] - a[n]), w = [0, 1, 2].map((n) => c[n] - a[n]);
-    const normal = [u[1] * w[2] - u[2] * w[1], u[2] * w[0] - u[0] * w[2], u[0] * w[1] - u[1] * w[0]];
-    const out = [0, 1, 2].reduce((s, n) => s + normal[n] * (place[outside][n] - place[inside][n]) / shape[n], 0);
-    triangles.push(out >= 0 ? [i, j, k] : [i, k, j]);
-  };
+  // Outwards, to lower values, by the sense of the tetrahedron: where points coincide, an area of zero has no side.
+  const add = (i, j, k, sense) => triangles.push(sense > 0 ? [i, j, k] : [i, k, j]);
   for (let a = 0; a < na; a++) for (let b = 0; b < nb; b++) for (let c = 0; c < nc; c++) {
     let count = 0;
     for (let n = 0; n < 8; n++) {
@@ -597,16 +638,20 @@ function isosurface(values, shape, level) {
       count += v[n] >= level;
     }
     if (count === 0 || count === 8) continue;
-    for (const corners of orders) {
+    for (const [corners, hand] of orders) {
       const inside = corners.filter((n) => v[n] >= level), outside = corners.filter((n) => v[n] < level);
-      if (inside.length === 1 || inside.length === 3) {
-        const [one, three] = inside.length === 1 ? [inside[0], outside] : [outside[0], inside];
-        add(cut(one, three[0]), cut(one, three[1]), cut(one, three[2]), inside[0], outside[0]);
-      } else if (inside.length === 2) {
-        const [p, q] = inside, [r, s] = outside;
+      if (!inside.length || !outside.length) continue;
+      // Turned round by each pair that stands the other way round in the corners.
+      let sense = hand;
+      for (const p of inside) for (const q of outside) if (corners.indexOf(p) > corners.indexOf(q)) sense = -sense;
+      if (inside.length === 2) {
+        const [[p, q], [r, s]] = [inside, outside];
         const [pr, ps, qr, qs] = [cut(p, r), cut(p, s), cut(q, r), cut(q, s)];
-        add(pr, ps, qr, p, r);
-        add(ps, qs, qr, q, s);
+        add(pr, ps, qr, sense);
+        add(ps, qs, qr, sense);
+      } else {
+        const ends = inside.flatMap((p) => outside.map((q) => cut(p, q)));
+        add(...ends, sense);
       }
     }
   }
