@@ -86,3 +86,21 @@ def test_a_hot_crystal_and_a_melt_stay_in_the_domain(name: str, tmp_path: Path) 
         segments = (Segment("heat", ensemble), Segment("produce", ensemble, duration_ps=3.0))
         (run,) = md.run(md.Config(cell, temperature, name, segments=segments, grade_every=10), lake)
         assert lake.record(run).scalars["max_grade"] < GRADE_SELECT
+
+
+def test_teacher_against_density_functional_theory() -> None:
+    """The numbers of docs/explanation/where-the-error-comes-from.md, from the labels; to the digits printed there."""
+    taught = ase.io.read(LABELS / "LiPSCl-test-7net-l3i5.extxyz.gz", index=":")
+    forces = []
+    for computed in ase.io.read(LABELS / "LiPSCl-test20-gpaw-optB88.extxyz.gz", index=":"):
+        # Both files print eight decimals.
+        (same,) = (
+            a for a in taught if len(a) == len(computed) and np.allclose(a.positions, computed.positions, atol=1e-6)
+        )
+        assert (same.symbols == computed.symbols).all()
+        forces.append((computed.get_forces(), same.get_forces()))
+    assert len(forces) == 20
+    exact, teacher = (np.concatenate(f) for f in zip(*forces, strict=True))
+    assert (exact * teacher).sum() / (exact**2).sum() == pytest.approx(0.913, abs=5e-4)
+    assert np.sqrt(((exact - teacher) ** 2).mean()) == pytest.approx(0.112, abs=5e-4)
+    assert np.sqrt((exact**2).mean()) == pytest.approx(0.69, abs=5e-3)
