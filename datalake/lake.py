@@ -33,7 +33,14 @@ from argyase.datalake.files import fsync_tree, rename, replace_bytes, replace_js
 from argyase.datalake.identity import REQUIRED, canonical, read_record, run_id
 from argyase.datalake.schema import Schema, validate
 from argyase.datalake.store import damaged
-from argyase.datalake.trajectory import TrajectoryReader, TrajectoryWriter, read_progress, read_tail, write_progress
+from argyase.datalake.trajectory import (
+    TrajectoryReader,
+    TrajectoryWriter,
+    missing_shards,
+    read_progress,
+    read_tail,
+    write_progress,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -455,12 +462,9 @@ class Lake:
             try:
                 progress = read_progress(path)
                 read_tail(path, progress or {})
-                for shard in (
-                    range(progress["frames"] // progress["shard_frames"]) if progress and "frames" in progress else ()
-                ):
-                    for array in ("positions", "cell"):
-                        if not (path / "traj.zarr" / array / f"c.{shard}.0.0").is_file():
-                            raise CorruptRunError(f"{path}/traj.zarr/{array}/c.{shard}.0.0: missing")
+                whole = progress["frames"] // progress["shard_frames"] if progress and "frames" in progress else 0
+                for lost in missing_shards(path / "traj.zarr", whole):
+                    raise CorruptRunError(f"{lost}: missing")
             except CorruptRunError as error:
                 file, _, why = str(error).removeprefix(f"{path}/").partition(": ")
                 problems.append(Problem(path.name.split(".")[0], file, why))

@@ -163,9 +163,8 @@ class TrajectoryWriter:
         self._all_there(self.frames // self._shard)
 
     def _all_there(self, shards: int) -> None:
-        for path in (self._path / name / _shard(n) for name in ("positions", "cell") for n in range(shards)):
-            if not path.is_file():
-                raise CorruptRunError(f"{path}: missing; argyase lake verify --repair moves the run aside")
+        for path in missing_shards(self._path, shards):
+            raise CorruptRunError(f"{path}: missing; argyase lake verify --repair moves the run aside")
 
     def append(self, positions: ArrayLike, cell: ArrayLike, **scalars: float) -> None:
         """Add a frame.
@@ -426,6 +425,14 @@ def read_tail(folder: Path, progress: Mapping[str, Any]) -> dict[str, NDArray[An
         return load_npz(folder / str(progress["tail"]))
     except FileNotFoundError:
         raise CorruptRunError(f"{folder / str(progress['tail'])}: missing") from None
+
+
+def missing_shards(path: Path, shards: int) -> Iterator[Path]:
+    """Of the first shards of a trajectory, the files that are not there."""
+    for number in range(shards):
+        for name in ("positions", "cell"):
+            if not (file := path / name / _shard(number)).is_file():
+                yield file
 
 
 def _shard(number: int) -> str:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -213,6 +213,29 @@ def published(lake: Lake, stage: str, parameters: Mapping[str, Any], inputs: Seq
     """Id of the run with these parameters if the lake has it."""
     run_id = lake.id(stage, parameters, inputs, version)
     return run_id if run_id in lake else None
+
+
+def made_of(
+    lake: Lake, runs: Collection[str], stages: Sequence[str], **parameters: Any
+) -> dict[str, dict[str, RunRecord]]:
+    """For each run, by stage, what was made of it; of several, made with other settings, the newest.
+
+    Parameters
+    ----------
+    runs
+        Ids of trajectories.
+    stages
+        Stages of observables.
+    **parameters
+        Only those with these, as in `Lake.search`.
+    """
+    found: dict[str, dict[str, RunRecord]] = {run: {} for run in runs}
+    for stage in stages:
+        for record in sorted(lake.search(stage, **parameters), key=lambda r: (r.version, r.created)):
+            for source in record.inputs:
+                if source in found:
+                    found[source][stage] = record
+    return found
 
 
 @contextmanager

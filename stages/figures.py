@@ -13,7 +13,7 @@ from typing import Any
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import ConfigError
 from argyase.physics.intervals import Interval
-from argyase.stages._run import LABELS, guarded, out
+from argyase.stages._run import LABELS, guarded, made_of, out
 
 _MOST = 8
 """Runs in a figure of curves."""
@@ -364,15 +364,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _transport(lake: Lake, chosen: Sequence[str], folder: Path) -> list[Path]:
     """Draw what there is of trajectories."""
-    found: dict[str, dict[str, str]] = {run: {"md": run} for run in chosen}
-    for stage in ("msd", "conductivity", "vanhove", "hops", "jumps", "coordination", "density"):
-        for record in lake.search(stage):
-            for source in record.inputs:
-                # Of two densities, the one that is averaged over the unit cells: it shows more.
-                if source in found and (stage not in found[source] or record.parameters.get("fold")):
-                    found[source][stage] = record.id
+    stages = ("msd", "conductivity", "vanhove", "hops", "jumps", "coordination", "density")
+    made = made_of(lake, chosen, stages)
+    # Of two densities, the one that is averaged over the unit cells: it shows more.
+    folded = made_of(lake, chosen, ["density"], fold=True)
+    runs = [{"md": run, **{stage: r.id for stage, r in {**made[run], **folded[run]}.items()}} for run in chosen]
     note = _note([str(lake.record(r).parameters.get("potential", "")) for r in chosen])
-    return draw(lake, list(found.values()), folder, note)
+    return draw(lake, runs, folder, note)
 
 
 if __name__ == "__main__":

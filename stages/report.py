@@ -15,7 +15,7 @@ from argyase.datalake.identity import canonical
 from argyase.datalake.lake import Lake, Lineage, RunRecord, failed
 from argyase.errors import ConfigError
 from argyase.stages import figures, md
-from argyase.stages._run import LABELS, guarded, out, progress, with_error
+from argyase.stages._run import LABELS, guarded, made_of, out, progress, with_error
 from argyase.stages.campaign import FURTHER, expand, read_campaign
 
 OBSERVABLES = ("msd", "conductivity", "vanhove", "hops", *FURTHER)
@@ -39,16 +39,11 @@ def content(lake: Lake, runs: Sequence[RunRecord], title: str, missing: Iterable
     missing
         Labels of runs that a campaign asks for and the lake does not have.
     """
-    made_of: dict[str, dict[str, RunRecord]] = {run.id: {} for run in runs}
-    for stage in OBSERVABLES:
-        for record in sorted(lake.search(stage), key=lambda r: (r.version, r.created)):
-            for source in record.inputs:
-                if source in made_of:  # of several, with other settings, the newest
-                    made_of[source][stage] = record
+    made = made_of(lake, [run.id for run in runs], OBSERVABLES)
     shown = []
     with progress("auto", "report") as report:
         for done, run in enumerate(runs, start=1):
-            shown.append(_run(lake, run, made_of[run.id]))
+            shown.append(_run(lake, run, made[run.id]))
             report(done, len(runs))
     code = provenance.code("argyase")
     return {

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
+from argyase.figures.marks import arrow_length, mark_bounds, mark_missing, mark_values
 from argyase.figures.style import COLOURS, footnote, new_figure, style
 from argyase.physics.intervals import Interval
 
@@ -50,7 +50,6 @@ def plot_ranges(points: Sequence[Point], ylabel: str, note: str = "") -> Figure:
         for x in sorted({x for x, _, _ in known}):
             values = [q.value for other, _, q in known if other == x]
             ax.bar(x, max(values) - min(values), width, min(values), color="0.85", edgecolor="0.6", lw=0.5, zorder=0)
-        top = max((q.high for _, _, q in shown if math.isfinite(q.high)), default=1.0)
         for x, _, q in known:
             if q.high > q.low:
                 ax.plot([x, x], [q.low, q.high], "-", color="0.3", lw=0.7, zorder=1)
@@ -60,13 +59,9 @@ def plot_ranges(points: Sequence[Point], ylabel: str, note: str = "") -> Figure:
                 cmap=_MAP, vmin=0, vmax=100, s=14, edgecolors="k", linewidths=0.3, zorder=2,
             )  # fmt: skip
             figure.colorbar(dots, ax=ax, aspect=30).set_label("S/halide inversion (%)")
-        bounded = [(x, q.high) for x, _, q in shown if not math.isfinite(q.value) and math.isfinite(q.high)]
-        if bounded:
-            ax.errorbar(
-                [x for x, _ in bounded], [high for _, high in bounded], 0.07 * top, uplims=True, fmt="_", color="k",
-                elinewidth=0.8, label="upper bound",
-            )  # fmt: skip
-        _crosses(ax, [p.x for p in points if p.found is None])
+        places, found = [p.x for p in points], [p.found for p in points]
+        mark_bounds(ax, places, found, arrow_length(found), "k", "upper bound")
+        mark_missing(ax, places, found)
         ax.set(xlabel="$x$ in Li$_{6-x}$PS$_{5-x}$Cl$_{1+x}$", ylabel=ylabel)
         ax.set_ylim(bottom=0)
         if ax.get_legend_handles_labels()[1]:
@@ -151,19 +146,12 @@ def plot_added(series: Sequence[tuple[str, Sequence[Point]]], ylabel: str, note:
     with style():
         figure = new_figure(3.35, 3.6)
         ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        top = max((p.found.high for _, points in series for p in points if p.found is not None), default=1.0)
+        arrow = arrow_length([p.found for _, points in series for p in points])
         for n, (name, points) in enumerate(series):
-            known = sorted((p.x, p.found) for p in points if p.found is not None and math.isfinite(p.found.value))
-            middle = np.array([q.value for _, q in known])
-            spread = [middle - [q.low for _, q in known], [q.high for _, q in known] - middle]
-            ax.errorbar([x for x, _ in known], middle, spread, fmt="os"[n % 2] + "-", color=COLOURS[n], lw=0.8,
-                        elinewidth=0.8, label=name)  # fmt: skip
-            bounded = [(p.x, p.found.high) for p in points if p.found and not math.isfinite(p.found.value)]
-            ax.errorbar(
-                [x for x, _ in bounded], [high for _, high in bounded], 0.07 * top, uplims=True, fmt="_",
-                color=COLOURS[n], elinewidth=0.8,
-            )  # fmt: skip
-            _crosses(ax, [p.x for p in points if p.found is None])
+            places, found = [p.x for p in points], [p.found for p in points]
+            mark_values(ax, places, found, "os"[n % 2] + "-", COLOURS[n], name)
+            mark_bounds(ax, places, found, arrow, COLOURS[n])
+            mark_missing(ax, places, found)
         where = sorted({(p.x, p.inversion) for _, points in series for p in points})
         below.plot(
             [x for x, _ in where], [float(configurational_entropy(x, y)) for x, y in where], "o-", color="k", lw=0.8
@@ -174,14 +162,6 @@ def plot_added(series: Sequence[tuple[str, Sequence[Point]]], ylabel: str, note:
         ax.legend()
         footnote(figure, note)
     return figure
-
-
-def _crosses(ax: Axes, x: Sequence[float]) -> None:
-    if x:
-        ax.plot(
-            x, np.full(len(x), 0.02), "x", color="0.5", ms=4, transform=ax.get_xaxis_transform(), clip_on=False,
-            label="no run",
-        )  # fmt: skip
 
 
 def _step(values: Sequence[float]) -> float:

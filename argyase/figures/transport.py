@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from argyase.figures.marks import arrow_length, mark_bounds, mark_missing, mark_values
 from argyase.figures.style import COLOURS, COLUMN, footnote, new_figure, style
 from argyase.physics.intervals import Interval
 
@@ -79,29 +80,17 @@ def plot_over(
     value, low, high = (
         np.array([math.nan if q is None else getattr(q, name) for q in found]) for name in ("value", "low", "high")
     )
-    gone = np.array([q is None for q in found], dtype=bool)
     labels = np.array(groups if groups is not None else [""] * len(x))
-    arrow = 0.07 * np.max(high[np.isfinite(high)], initial=0.0)
+    arrow = arrow_length(found)
     with style():
         figure = new_figure()
         ax = figure.subplots()
         for n, label in enumerate(dict.fromkeys(labels.tolist())):
-            here = np.flatnonzero((labels == label) & np.isfinite(value))
-            here = here[np.argsort(x[here], kind="stable")]
-            ax.errorbar(
-                x[here], value[here], [value[here] - low[here], high[here] - value[here]],
-                fmt="o" if line else "o-", color=COLOURS[n % len(COLOURS)], lw=0.8, elinewidth=0.8, label=label or None,
-            )  # fmt: skip
-            bounded = np.flatnonzero((labels == label) & ~np.isfinite(value) & np.isfinite(high))
-            ax.errorbar(
-                x[bounded], high[bounded], arrow, uplims=True, fmt="_", elinewidth=0.8,
-                color=COLOURS[n % len(COLOURS)],
-            )  # fmt: skip
-        if gone.any():
-            ax.plot(
-                x[gone], np.full(gone.sum(), 0.02), "x", color="0.5", ms=4, transform=ax.get_xaxis_transform(),
-                label="no run",
-            )  # fmt: skip
+            here = np.flatnonzero(labels == label)
+            places, own, colour = x[here].tolist(), [found[i] for i in here.tolist()], COLOURS[n % len(COLOURS)]
+            mark_values(ax, places, own, "o" if line else "o-", colour, label or None)
+            mark_bounds(ax, places, own, arrow, colour)
+        mark_missing(ax, x.tolist(), found)
         known = np.isfinite(value) & (labels == labels[0]) if len(labels) else np.isfinite(value)
         if line and len(np.unique(x[known])) > 2:
             slope, error, intercept = weighted_line(x[known], value[known], (high - low)[known] / 4)
