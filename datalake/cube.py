@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from argyase.datalake.catalogue import lookup
 from argyase.datalake.errors import CorruptRunError, DatalakeError
-from argyase.datalake.trajectory import TrajectoryReader
+from argyase.datalake.trajectory import TrajectoryReader, trajectory_file
 
 _DIGITS = 10
 """Significant digits by which the coordinates of two runs are told apart: 3 * 0.1 and 0.3 are one lag."""
@@ -129,8 +129,8 @@ class _Run:
                         lengths.update(zip(spec["dims"], variable.shape, strict=True))
                         if spec["coord"] or not lazy or spec["dtype"] == "str":
                             arrays[name] = _values(variable, spec["dtype"])
-        if lazy and (source.path / "traj.zarr").is_dir():
-            reader = TrajectoryReader(source.path / "traj.zarr")
+        if lazy and (trajectory := trajectory_file(source.path)):
+            reader = TrajectoryReader(trajectory)
             lengths |= {"frame": reader.n_frames, "atom": reader.n_atoms, "xyz": 3, "cell_vector": 3}
             for name, (dims, meaning) in _TRAJECTORY.items():
                 attrs = {"units": "angstrom", "long_name": meaning}
@@ -157,10 +157,17 @@ class _Block:
         if not self._inside:
             with _hdf5(self._source) as file:
                 return _values(file(self._name), self.dtype.name, key)
-        reader = TrajectoryReader(self._source.path / "traj.zarr")
+        reader = TrajectoryReader(_trajectory(self._source))
         if self._name == "cell":
             return reader.cell(key[0])[:, key[1], key[2]]
         return reader.positions(key[0], key[1])[:, :, key[2]]
+
+
+def _trajectory(source: Source) -> Path:
+    """The trajectory of a run that had one when the cube was made."""
+    if (found := trajectory_file(source.path)) is None:
+        raise CorruptRunError(f"{source.path}: its trajectory is missing; see argyase lake verify --repair")
+    return found
 
 
 def cube(stage: str, sources: Sequence[Source], dims: Sequence[str], lazy: bool) -> xr.Dataset:

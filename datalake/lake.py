@@ -2,10 +2,11 @@
 
 ::
 
-    lake/runs/<stage>/<id[:2]>/<id>/    run.json, data.nc, and traj.zarr for trajectories
+    lake/runs/<stage>/<id[:2]>/<id>/    run.json, data.nc, and for trajectories traj.zarr, or traj.nc (see `FORMATS`)
     lake/work/<id>.<attempt>/           in progress: begin.json says what, since when and by whom
     lake/failed/<id>.json               a run that ended by an error and left nothing else
     lake/catalogue.sqlite               disposable index
+    lake/lake.json                      the format of the lake, if it is not the usual one
 """
 
 from __future__ import annotations
@@ -29,11 +30,22 @@ from typing import TYPE_CHECKING, Any, Self
 from argyase.datalake import provenance as _provenance
 from argyase.datalake.catalogue import Catalogue
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError, RunningElsewhereError, SchemaError
-from argyase.datalake.files import fsync_tree, rename, replace_bytes, replace_json, sealed, sha256, writing
+from argyase.datalake.files import (
+    fsync_tree,
+    rename,
+    replace_bytes,
+    replace_json,
+    sealed,
+    sha256,
+    unsealed,
+    writing,
+)
 from argyase.datalake.identity import REQUIRED, canonical, read_record, run_id
+from argyase.datalake.one_file import convert
 from argyase.datalake.schema import Schema, validate
 from argyase.datalake.store import damaged
 from argyase.datalake.trajectory import (
+    TRAJECTORIES,
     TrajectoryReader,
     TrajectoryWriter,
     missing_shards,
@@ -50,8 +62,14 @@ log = logging.getLogger(__name__)
 _SCRATCH = re.compile(r"lock|begin\.json|progress\.json|tail\..*|restart\..*|\..*")
 """Files of a work folder that are not part of the run."""
 
+_FORMAT = "zarr"
+
 _RECORD = "run.json"
 """Does not list itself: an attempt that was killed before its rename has left one for the next."""
+
+
+FORMATS = ("zarr", "hdf5")
+"""How trajectories are published: a folder of shards, or one NetCDF file."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +161,17 @@ class Lake:
     path
         The folder; made if `create` and it does not exist.
 
+    Attributes
+    ----------
+    format
+        One of `FORMATS`: of trajectories that are published from now on; see `set_format`.
+
     Raises
     ------
     NotInLakeError
         If there is no such folder and `create` is False.
+    CorruptRunError
+        If its ``lake.json`` was changed.
     """
 
     def __init__(self, path: str | Path, create: bool = True) -> None:
@@ -159,6 +184,26 @@ class Lake:
             except OSError as error:
                 raise DatalakeError(f"{path}: cannot be made: {error.strerror}") from None
         self._catalogue = Catalogue(self.path)
+        self.format = _FORMAT
+        if (told := self.path / "lake.json").exists():
+            self.format = str(unsealed(told, ()).get("format"))
+            if self.format not in FORMATS:
+                raise DatalakeError(f"{told}: format {self.format!r} is not known to this version; update argyase")
+
+    def set_format(self, name: str) -> None:
+        """Choose how trajectories are published from now on; what is there stays as it is, and readable.
+
+        Raises
+        ------
+        DatalakeError
+            If there is no format of this name.
+        """
+        if name not in FORMATS:
+            raise DatalakeError(f"format {name!r}: there are {', '.join(FORMATS)}")
+        told = self.path / "lake.json"
+        with writing(told):
+            replace_json(told, sealed({"format": name}))
+        self.format = name
 
     # ---- names ----
 
@@ -315,9 +360,9 @@ class Lake:
                 dataset.load()
         except Exception as error:
             raise CorruptRunError(f"{record.path / 'data.nc'}: cannot be opened: {error}") from error
-        if not _has_trajectory(record):
+        if (path := _trajectory(record)) is None:
             return dataset
-        return dataset.merge(TrajectoryReader(record.path / "traj.zarr").dataset())
+        return dataset.merge(TrajectoryReader(path).dataset())
 
     def trajectory(self, name: str) -> TrajectoryReader:
         """The trajectory of a run, read piece by piece.
@@ -330,10 +375,10 @@ class Lake:
             If a file is missing or cut; each piece is compared with its checksum when it is read.
         """
         record = self.record(name)
-        if not _has_trajectory(record):
+        if (path := _trajectory(record)) is None:
             raise NotInLakeError(f"{name}: a run of stage {record.stage}, without trajectory")
         check_files(record)
-        return TrajectoryReader(record.path / "traj.zarr")
+        return TrajectoryReader(path)
 
     def search(self, stage: str | None = None, **parameters: Any) -> list[RunRecord]:
         """Runs with these parameters, oldest first.
@@ -708,10 +753,11 @@ class Attempt:
         # By way of memory: HDF5 that cannot write any more takes the process with it.
         content = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
         replace_bytes(self.path / "data.nc", bytes(content))
+        scratch = self._trajectory_as_the_lake_has_it()
         files = {
             str(p.relative_to(self.path)): {"sha256": sha256(p), "size": p.stat().st_size}
             for p in sorted(self.path.rglob("*"))
-            if p.is_file() and p.name != _RECORD and not _SCRATCH.fullmatch(str(p.relative_to(self.path)))
+            if p.is_file() and p.name != _RECORD and not scratch.fullmatch(str(p.relative_to(self.path)))
         }
         record = {**record, "variables": describe(dataset), "files": files}
         replace_json(self.path / "run.json", sealed(record))
@@ -738,9 +784,20 @@ class Attempt:
                 return name
         # Only now: a kill before the rename must leave all that a resume needs.
         for path in target.iterdir():
-            if _SCRATCH.fullmatch(path.name):
-                path.unlink()
+            if scratch.fullmatch(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         return name
+
+    def _trajectory_as_the_lake_has_it(self) -> re.Pattern[str]:
+        """Make one file of the shards if the lake is of one-file trajectories; what of the folder is then scratch."""
+        shards, whole = self.path / "traj.zarr", self.path / "traj.nc"
+        if not shards.is_dir():
+            return _SCRATCH
+        if self._lake.format == "zarr":
+            whole.unlink(missing_ok=True)  # of an attempt that was killed when the format was the other one
+            return _SCRATCH
+        convert(TrajectoryReader(shards), whole)
+        return re.compile(_SCRATCH.pattern + r"|traj\.zarr(/.*)?")
 
 
 @contextlib.contextmanager
@@ -765,15 +822,17 @@ def _record(data: Mapping[str, Any], path: Path) -> RunRecord:
     return RunRecord(**{**{n: data[n] for n in REQUIRED}, "files": files}, path=path)
 
 
-def _has_trajectory(record: RunRecord) -> bool:
-    return any(file.startswith("traj.zarr/") for file in record.files)
+def _trajectory(record: RunRecord) -> Path | None:
+    """Where the trajectory of a run is, or should be; None if it has none."""
+    found = {file.split("/")[0] for file in record.files} & set(TRAJECTORIES)
+    return record.path / found.pop() if found else None
 
 
 def check_files(record: RunRecord) -> None:
-    """Compare the files of a run with the record: shards by their sizes, for their pieces have checksums."""
+    """Compare the files of a run with the record: trajectories by their sizes, for their pieces have checksums."""
     for file, known in record.files.items():
-        shard = file.startswith("traj.zarr/") and not file.endswith("zarr.json")
-        if problem := _problem(record.path / file, known, content=not shard):
+        pieces = file.startswith(TRAJECTORIES) and not file.endswith("zarr.json")
+        if problem := _problem(record.path / file, known, content=not pieces):
             raise CorruptRunError(f"{record.path / file}: {problem}; see argyase lake verify --repair")
 
 
@@ -798,12 +857,12 @@ def _examine(path: Path) -> list[Problem]:
     except CorruptRunError as error:
         return [Problem(path.name, "run.json", str(error).removeprefix(f"{path / 'run.json'}: "))]
     found = [Problem(path.name, f, why) for f, known in record.files.items() if (why := _problem(path / f, known))]
-    if not found and _has_trajectory(record):
+    if not found and (trajectory := _trajectory(record)):
         try:  # against the checksums, too: a shard that was damaged before the run was published has the right hash
-            for _ in TrajectoryReader(path / "traj.zarr").chunks():
+            for _ in TrajectoryReader(trajectory).chunks():
                 pass
         except CorruptRunError as error:
-            found = [Problem(path.name, "traj.zarr", str(error).removeprefix(f"{path / 'traj.zarr'}: "))]
+            found = [Problem(path.name, trajectory.name, str(error).removeprefix(f"{trajectory}: "))]
     return found if path.is_dir() else []  # removed at this moment
 
 

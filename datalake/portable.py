@@ -27,12 +27,12 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
-from argyase.datalake import provenance
+from argyase.datalake import one_file, provenance
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError
 from argyase.datalake.files import fsync, sha256
 from argyase.datalake.identity import read_record, run_id
 from argyase.datalake.lake import Attempt, Lake, RunRecord, check_files
-from argyase.datalake.trajectory import FILL, TrajectoryReader
+from argyase.datalake.trajectory import TRAJECTORIES, TrajectoryReader, TrajectoryWriter, trajectory_file
 
 SUFFIXES = (".nc", ".zip")
 
@@ -94,7 +94,7 @@ def _dataset_of(record: RunRecord) -> xr.Dataset:
     try:
         with xr.open_dataset(record.path / "data.nc", engine="h5netcdf") as dataset:
             found = dataset.load().drop_encoding()
-        others = [f for f in record.files if f != "data.nc" and not f.startswith("traj.zarr/")]
+        others = [f for f in record.files if f != "data.nc" and not f.startswith(TRAJECTORIES)]
         for n, name in enumerate(others):
             content = np.frombuffer((record.path / name).read_bytes(), dtype=np.uint8)
             found[f"lake_file_{n}"] = (f"lake_bytes_{n}", content, {"name": name})
@@ -102,8 +102,8 @@ def _dataset_of(record: RunRecord) -> xr.Dataset:
         raise CorruptRunError(f"{record.path}: cannot be read: {error}") from error
     kept = read_record(record.path)
     found.attrs["lake_record"] = json.dumps({k: v for k, v in kept.items() if k != "files"}, sort_keys=True)
-    if (record.path / "traj.zarr").is_dir():
-        reader = TrajectoryReader(record.path / "traj.zarr")
+    if trajectory := trajectory_file(record.path):
+        reader = TrajectoryReader(trajectory)
         about: dict[str, Any] = {"n_frames": reader.n_frames, "n_atoms": reader.n_atoms, "scale": reader.scale}
         about |= {
             "time_step_ps": reader.time_step_ps,
@@ -129,29 +129,9 @@ def _to_netcdf(records: Sequence[RunRecord], path: Path) -> None:
             if v.ndim and v.size and v.dtype.kind in "fiu"
         }
         dataset.to_netcdf(path, mode="a", group=group, engine="h5netcdf", encoding=encoding)
-        if not (record.path / "traj.zarr").is_dir():
-            continue
-        reader = TrajectoryReader(record.path / "traj.zarr")
-        sizes = {"frame": reader.n_frames, "atom": reader.n_atoms, "xyz": 3, "cell_vector": 3}
-        with h5netcdf.File(path, "a") as file:
-            into = file[group]
-            for dim, size in sizes.items():
-                if dim not in into.dimensions:
-                    into.dimensions[dim] = size
-            packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
-            chunks = (min(_BLOCK_FRAMES, reader.n_frames), min(208, reader.n_atoms), 3)
-            positions = into.create_variable(
-                "positions", ("frame", "atom", "xyz"), "int32", fillvalue=np.int32(FILL), chunks=chunks, **packed
-            )
-            cell = into.create_variable(
-                "cell", ("frame", "cell_vector", "xyz"), "float64", chunks=(chunks[0], 3, 3), **packed
-            )
-            for variable, meaning in ((positions, "unwrapped position"), (cell, "cell vectors, one a row")):
-                variable.attrs.update(units="angstrom", long_name=meaning)
-            positions.attrs["scale_factor"] = reader.scale
-            for part, r, box in reader.chunks(size=_BLOCK_FRAMES):
-                positions[part] = np.rint(r / reader.scale).astype(np.int32)
-                cell[part] = box
+        if trajectory := trajectory_file(record.path):
+            with h5netcdf.File(path, "a") as file:
+                one_file.put(TrajectoryReader(trajectory), file[group])
 
 
 def _to_zip(records: Sequence[RunRecord], path: Path) -> None:
@@ -163,12 +143,32 @@ def _to_zip(records: Sequence[RunRecord], path: Path) -> None:
             # Text has no final form in Zarr 3 yet; this file tells the version of its own form.
             warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
             dataset.to_zarr(LocalStore(store), group=group, mode="a", consolidated=False, zarr_format=3)
-        if (record.path / "traj.zarr").is_dir():
-            for name in ("positions", "cell"):
-                shutil.copytree(record.path / "traj.zarr" / name, store / group / name)
+        if trajectory := trajectory_file(record.path):
+            with _as_shards(trajectory, path.parent) as shards:
+                for name in ("positions", "cell"):
+                    shutil.copytree(shards / name, store / group / name)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:  # the chunks are compressed already
         for item in sorted(p for p in store.rglob("*") if p.is_file()):
             file.write(item, item.relative_to(store).as_posix())
+
+
+@contextmanager
+def _as_shards(path: Path, scratch: Path) -> Iterator[Path]:
+    """A trajectory as ``traj.zarr``."""
+    if path.is_dir():
+        yield path
+        return
+    reader = TrajectoryReader(path)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        writer = TrajectoryWriter(
+            Path(folder), n_atoms=reader.n_atoms, n_frames=max(reader.n_frames, 1), coords=reader.coords,
+            time_step_ps=reader.time_step_ps, scale=reader.scale,
+        )  # fmt: skip
+        for _, positions, cells in reader.chunks(size=_BLOCK_FRAMES):
+            for r, box in zip(positions, cells, strict=True):
+                writer.append(r, box)
+        writer.finish()
+        yield Path(folder) / "traj.zarr"
 
 
 # ---- in ----

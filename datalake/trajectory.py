@@ -5,6 +5,7 @@ compressed by Blosc (zstd 1, bit shuffle) in checksummed chunks inside shards, a
 float64.
 The full length is declared at the start and only whole shards are written; frames since the last whole shard wait in
 ``tail.npz``. ``progress.json``, replaced atomically after both are durable, says what counts, with a hash over itself.
+A lake of the format hdf5 has, of what is finished, ``traj.nc`` instead (see `one_file`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ SCALE = 1e-4
 
 FILL = np.iinfo(np.int32).min
 """Marks what was never written; no position has it."""
+
+TRAJECTORIES = ("traj.nc", "traj.zarr")
 
 _PROGRESS = ("frames", "n_atoms", "n_frames", "shard_frames", "tail", "scalars", "state")
 
@@ -284,23 +287,29 @@ class TrajectoryWriter:
 
 
 class TrajectoryReader:
-    """Read a published trajectory: frames, atoms, or pieces of both, as float64."""
+    """Read a trajectory: frames, atoms, or pieces of both, as float64.
+
+    Parameters
+    ----------
+    path
+        ``traj.zarr`` or ``traj.nc``.
+    """
 
     def __init__(self, path: Path) -> None:
+        from argyase.datalake.one_file import Pieces
+
         try:
-            self._group = _group(path, "r")
-            self._positions = _array(self._group, "positions")
-            self._cell = _array(self._group, "cell")
-            attrs: dict[str, Any] = dict(self._group.attrs)
-            self.scale = float(self._positions.attrs["scale_factor"])
-            start, step = float(attrs["time_start_ps"]), float(attrs["time_step_ps"])
+            self._pieces: _Shards | Pieces = Pieces(path) if path.suffix == ".nc" else _Shards(path)
+            about = self._pieces.about
+            self.scale = float(about["scale_factor"])
+            start, step = float(about["time_start_ps"]), float(about["time_step_ps"])
         except Exception as error:
             raise CorruptRunError(f"{path}: cannot be opened: {error}") from error
         self._path = path
-        self.n_frames, self.n_atoms = int(self._positions.shape[0]), int(self._positions.shape[1])
+        self.n_frames, self.n_atoms = self._pieces.shapes["positions"][:2]
         self.time_step_ps = step
         self.time = np.asarray(start + step * np.arange(self.n_frames), dtype=np.float64)
-        self.coords: dict[str, NDArray[Any]] = {k: np.array(v) for k, v in attrs["coords"].items()}
+        self.coords: dict[str, NDArray[Any]] = {k: np.array(v) for k, v in about["coords"].items()}
 
     def positions(self, frames: slice = slice(None), atoms: Index = slice(None)) -> NDArray[np.float64]:
         """Unwrapped positions, shape (frame, atom, 3), A.
@@ -317,12 +326,14 @@ class TrajectoryReader:
             return self._scaled((frames, slice(low, high)), which - low)
         return self._scaled((frames, which))
 
+    def stored(self, frames: slice = slice(None)) -> NDArray[np.int32]:
+        """Positions as the integers that are stored, in units of `scale`, shape (frame, atom, 3)."""
+        return np.asarray(self._read("positions", (frames,)), dtype=np.int32)
+
     def _scaled(self, index: tuple[Any, ...], picked: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
-        raw = self._read(self._positions, index)
+        raw = self._read("positions", index)
         if picked is not None and (len(picked) < raw.shape[1] or (np.diff(picked) != 1).any()):
             raw = raw[:, picked]
-        if np.any(raw == FILL):
-            raise self._damage(self._positions, index[0], "a shard is missing")
         return np.asarray(raw * self.scale, dtype=np.float64)
 
     def cell(self, frames: slice = slice(None)) -> NDArray[np.float64]:
@@ -330,10 +341,7 @@ class TrajectoryReader:
         return self._cells((frames,))
 
     def _cells(self, index: tuple[Any, ...]) -> NDArray[np.float64]:
-        raw = self._read(self._cell, index)
-        if np.isnan(raw).any():
-            raise self._damage(self._cell, index[0], "a chunk is missing")
-        return np.asarray(raw, dtype=np.float64)
+        return np.asarray(self._read("cell", index), dtype=np.float64)
 
     def dataset(self) -> xr.Dataset:
         """Positions and cells with their labels, read when they are used, with the same checks."""
@@ -342,18 +350,18 @@ class TrajectoryReader:
         from xarray.core import indexing
 
         class Lazy(BackendArray):
-            def __init__(self, array: Any, read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> None:
-                self.shape, self.dtype, self._read = array.shape, np.dtype(np.float64), read
+            def __init__(self, shape: tuple[int, ...], read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> None:
+                self.shape, self.dtype, self._read = shape, np.dtype(np.float64), read
 
             def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
                 return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
-        def variable(array: Any, read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> xr.Variable:
-            told = {k: array.attrs[k] for k in ("units", "long_name")}
-            return xr.Variable(array.metadata.dimension_names, indexing.LazilyIndexedArray(Lazy(array, read)), told)
+        def variable(name: str, read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> xr.Variable:
+            lazy = indexing.LazilyIndexedArray(Lazy(self._pieces.shapes[name], read))
+            return xr.Variable(self._pieces.dims[name], lazy, self._pieces.attrs(name))
 
         return xr.Dataset(
-            {"positions": variable(self._positions, self._scaled), "cell": variable(self._cell, self._cells)},
+            {"positions": variable("positions", self._scaled), "cell": variable("cell", self._cells)},
             coords={k: ("atom", v) for k, v in self.coords.items()},
         )
 
@@ -371,25 +379,62 @@ class TrajectoryReader:
         which = np.asarray(atoms)
         return np.flatnonzero(which) if which.dtype == bool else which.astype(np.int64)
 
-    def _read(self, array: Any, index: tuple[Any, ...]) -> Any:
+    def _read(self, name: str, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Numbers as they are stored, if all of them were ever written."""
         try:
-            return array.oindex[index]
+            raw = self._pieces.read(name, index)
         except Exception as error:  # a checksum that does not match, a cut shard: each codec has its own error
-            raise self._damage(array, index[0], f"a shard is damaged ({error})") from error
+            raise self._damage(name, index[0], f"a shard is damaged ({error})") from error
+        if empty(raw):
+            raise self._damage(name, index[0], "a shard is missing")
+        return raw
 
-    def _damage(self, array: Any, frames: slice | int, what: str) -> CorruptRunError:
-        """The error that names the first file of those frames that is missing or cannot be read."""
+    def _damage(self, name: str, frames: slice | int, what: str) -> CorruptRunError:
+        """The error that names the first part of those frames that is missing or cannot be read."""
+        which = range(self.n_frames)[frames] if isinstance(frames, slice) else range(int(frames), int(frames) + 1)
+        return CorruptRunError(f"{self._path}: {name}: {what}: {self._pieces.where(name, which)}".removesuffix(": "))
+
+
+class _Shards:
+    """What `TrajectoryReader` needs of ``traj.zarr``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        group = _group(path, "r")
+        self._arrays = {name: _array(group, name) for name in ("positions", "cell")}
+        self.shapes = {name: tuple(map(int, a.shape)) for name, a in self._arrays.items()}
+        self.dims = {name: tuple(a.metadata.dimension_names) for name, a in self._arrays.items()}
+        self.about: dict[str, Any] = {
+            **group.attrs, "scale_factor": self._arrays["positions"].attrs["scale_factor"]
+        }  # fmt: skip
+
+    def attrs(self, name: str) -> dict[str, str]:
+        """Unit and meaning of an array."""
+        return {k: self._arrays[name].attrs[k] for k in ("units", "long_name")}
+
+    def read(self, name: str, index: tuple[Any, ...]) -> NDArray[Any]:
+        """Numbers as they are stored."""
+        return np.asarray(self._arrays[name].oindex[index])
+
+    def where(self, name: str, frames: range) -> str:
+        """Name of the first shard of these frames that is missing or cannot be read."""
+        array = self._arrays[name]
         length = int((array.shards or array.chunks)[0])
-        which = range(self.n_frames)[frames] if isinstance(frames, slice) else [int(frames)]
-        for n in sorted({t // length for t in which}):
-            path = self._path / str(array.path) / _shard(n)
+        for n in sorted({t // length for t in frames}):
+            path = self._path / name / _shard(n)
             try:
-                whole = path.is_file() and not _empty(array[n * length : (n + 1) * length])
+                whole = path.is_file() and not empty(array[n * length : (n + 1) * length])
             except Exception:
                 whole = False
             if not whole:
-                return CorruptRunError(f"{self._path}: {array.path}: {what}: {path.name}")
-        return CorruptRunError(f"{self._path}: {array.path}: {what}")
+                return path.name
+        return ""
+
+
+def trajectory_file(folder: Path) -> Path | None:
+    """The trajectory in the folder of a run; None if there is none."""
+    # One file first: of a process that was killed the shards may still be beside it.
+    return next((p for n in TRAJECTORIES if (p := folder / n).exists()), None)
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
@@ -439,7 +484,8 @@ def _shard(number: int) -> str:
     return f"c.{number}.0.0"
 
 
-def _empty(raw: NDArray[Any]) -> bool:
+def empty(raw: NDArray[Any]) -> bool:
+    """Whether some of these numbers were never written."""
     return bool(np.any(np.isnan(raw) if raw.dtype.kind == "f" else raw == FILL))
 
 

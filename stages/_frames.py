@@ -15,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from argyase.calculators import ENGINES
 from argyase.datalake.lake import Lake
+from argyase.datalake.trajectory import TRAJECTORIES
 from argyase.errors import ConfigError
 from argyase.schemas import Schema
 from argyase.stages import structures
@@ -147,7 +148,7 @@ def _of_file(source: str) -> list[Atoms]:
 
 def _of_run(lake: Lake, run_id: str, stride: int) -> list[Atoms]:
     record = lake.record(run_id)
-    if any(file.startswith("traj.zarr") for file in record.files):
+    if any(file.startswith(TRAJECTORIES) for file in record.files):
         trajectory = lake.trajectory(run_id)
         symbols = [str(s) for s in trajectory.coords["species"]]
         found = []

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from argyase.datalake.lake import Lake, Lineage, failed
+from argyase.datalake.lake import FORMATS, Lake, Lineage, failed
 from argyase.datalake.store import failures
 from argyase.errors import ConfigError
 from argyase.stages._run import guarded, out
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="argyase lake", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
+        "init": "make a lake, or choose how trajectories are published in one from now on",
         "ls": "list the runs, and the unfinished ones",
         "show": "print one run: parameters, inputs, scalars, provenance, where it comes from, data",
         "failures": "list the frames that could not be labelled, and why",
@@ -36,6 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in helps.items()}
     for sub in parsers.values():
         sub.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
+    parsers["init"].add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="zarr: folders of shards, quickest (what a lake without this command has); hdf5: one NetCDF file each, "
+        "for file systems that dislike many files",
+    )
     parsers["ls"].add_argument("--stage", help="only this stage")
     parsers["ls"].add_argument(
         "--state",
@@ -61,8 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "schemas":
             print(schemas_page(), end="")
             return 0
-        lake = Lake(args.lake, create=args.command == "import")
-        if args.command == "ls":
+        lake = Lake(args.lake, create=args.command in ("init", "import"))
+        if args.command == "init":
+            lake.set_format(args.format)
+            out.print(f"{lake.path}: trajectories are published as {args.format}", highlight=False, soft_wrap=True)
+        elif args.command == "ls":
             _list(lake, args.stage, args.state)
         elif args.command == "show":
             _show(lake, args.run)
@@ -107,7 +118,8 @@ does, `1` is a pure number. An estimate comes as four variables: the value, `_st
 interval). Missing numbers are NaN (int64 has none: in a cube of many runs it becomes float64 where a run is missing),
 missing texts are empty. The version is raised when the meaning of a dataset changes; it is part of a run's id, so that
 results of two versions never mix. Lakes of older versions stay readable (`tests/datalake/test_migration.py`). Of
-trajectories, positions and cells are in `traj.zarr`, the rest in `data.nc`.""",
+trajectories, positions and cells are in `traj.zarr` (in a lake of the format hdf5: `traj.nc`), the rest in
+`data.nc`.""",
     )
 
 

@@ -27,7 +27,7 @@ import xarray as xr
 from numbers_lake import NUMBERS, numbers
 
 from argyase.datalake.errors import DatalakeError, RunningElsewhereError
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import FORMATS, Lake
 from argyase.datalake.store import Store
 from argyase.datalake.trajectory import SCALE
 
@@ -64,6 +64,7 @@ def append(root: Path, tell: Callable[..., None]) -> None:
     """Append to trajectories, from the last checkpoint on; several workers try the same ones."""
     lake, seed = Lake(root), 0
     while True:
+        lake.format = random.choice(FORMATS)
         if lake.id("trajectory", {"seed": seed}) in lake:
             seed += 1
             continue

@@ -14,7 +14,7 @@ from numbers_lake import publish
 
 from argyase.datalake import files
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import FORMATS, Lake
 from argyase.datalake.store import Store
 
 
@@ -46,14 +46,16 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
     assert (counts["losses"], counts["wrong"], counts["problems"], counts["crashes"]) == ([], [], [], 0)
 
 
-def test_a_changed_bit_anywhere_is_told_or_harmless(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_changed_bit_anywhere_is_told_or_harmless(tmp_path: Path, form: str) -> None:
     """In every file of a run: the error names the run and the file, or the numbers are what they were."""
     lake = Lake(tmp_path)
+    lake.set_format(form)
     name = trajectory(lake)
     want, rng = all_of(lake, name), np.random.default_rng(0)
     for path in sorted(p for p in lake.record(name).path.rglob("*") if p.is_file()):
         original, told = path.read_bytes(), 0
-        for place in rng.integers(0, len(original), 12):
+        for place in rng.integers(0, len(original), 60 if path.name == "traj.nc" else 12):
             damaged = bytearray(original)
             damaged[place] ^= 1 << int(rng.integers(8))
             path.write_bytes(damaged)
@@ -71,21 +73,23 @@ def test_a_changed_bit_anywhere_is_told_or_harmless(tmp_path: Path) -> None:
                 assert have.keys() == want.keys()
                 for k, v in want.items():
                     np.testing.assert_array_equal(have[k], v)
-                # Of white space in JSON, a change between blank, tab and line end.
-                assert path.suffix == ".json"
+                # Of white space in JSON, a change between blank, tab and line end; of HDF5, what nothing refers to.
+                assert path.suffix == ".json" or path.name == "traj.nc"
             assert path.name == "run.json" or [p.id for p in lake.verify(name)] == [name]
         assert told > 6
         path.write_bytes(original)
     assert lake.verify() == []
 
 
+@pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("how", [Path.unlink, lambda p: os.truncate(p, p.stat().st_size // 2)])
-def test_missing_and_cut_files_are_told_and_repaired(tmp_path: Path, how: Callable[[Path], None]) -> None:
+def test_missing_and_cut_files_are_told_and_repaired(tmp_path: Path, how: Callable[[Path], None], form: str) -> None:
     lake = Lake(tmp_path)
+    lake.set_format(form)
     name = trajectory(lake)
     want = all_of(lake, name)
     names = sorted(str(p.relative_to(lake.record(name).path)) for p in lake.record(name).path.rglob("*") if p.is_file())
-    assert len(names) > 7
+    assert len(names) > 7 if form == "zarr" else names == ["data.nc", "run.json", "traj.nc"]
     for n, file in enumerate(names, 1):
         how(lake.record(name).path / file)
         with pytest.raises((CorruptRunError, NotInLakeError), match=name):
@@ -202,6 +206,45 @@ def test_a_full_disk_is_told_and_gone_on_after(tmp_path: Path) -> None:
     assert lake.search() == lake.verify() == []
     name = lake.publish("noise", {}, big)
     np.testing.assert_array_equal(lake.open_run(name)["noise"], big["noise"])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_disk_that_fills_while_frames_come_costs_no_checkpoint(tmp_path: Path, form: str) -> None:
+    """Whatever is being written when it is full: a shard, a checkpoint, the one file of a trajectory."""
+    lake, seen = Lake(tmp_path), set()
+    lake.set_format(form)
+    noise = np.random.default_rng(0).normal(size=(40, 100, 3))
+
+    def written(limit: int) -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        with lake.begin("noise", {}) as attempt:
+            w = attempt.trajectory_writer(
+                n_atoms=100, n_frames=40, coords={"species": ["Li"] * 100}, time_step_ps=1.0, shard_frames=16
+            )
+            for t in range(w.frames, 40):
+                w.append(noise[t], 9 * np.eye(3))
+                if t % 5 == 0:
+                    w.checkpoint({"frames": w.frames})
+            w.finish()
+            return attempt.publish(xr.Dataset())
+
+    kept = 0
+    for limit in (4_000, 8_000, 12_000, 16_000, 20_000, 24_000, 28_000):
+        said = in_child(lambda limit=limit: written(limit))
+        if "Error" not in said:
+            break
+        assert "DatalakeError: " in said
+        assert "cannot be written: File too large" in said
+        seen.add(said.split(": ")[1].rpartition("/")[2])
+        assert lake.search() == lake.verify() == []
+        # What was safe is safe, and more room brings it further.
+        frames = lake.unfinished()[0].frames if lake.unfinished() else 0
+        assert frames >= kept
+        kept = frames
+    assert kept > 0
+    assert seen >= {"progress.json"}
+    name = in_child(lambda: written(resource.RLIM_INFINITY))
+    np.testing.assert_allclose(lake.trajectory(name).positions(), noise, atol=0.51e-4)
 
 
 def test_what_a_network_file_system_shows_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

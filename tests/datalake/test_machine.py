@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numbers_lake import publish
 
 from argyase.datalake.errors import NotInLakeError, RunningElsewhereError
-from argyase.datalake.lake import Attempt, Lake
+from argyase.datalake.lake import FORMATS, Attempt, Lake
 from argyase.datalake.trajectory import TrajectoryWriter
 
 FRAMES = 9
@@ -46,6 +46,11 @@ class Machine(RuleBasedStateMachine):
         """What is there is kept."""
         publish(self.lake, float(value), seed=seed)
         self.numbers.setdefault(seed, float(value))
+
+    @rule(form=st.sampled_from(FORMATS))
+    def choose(self, form: str) -> None:
+        """What is there stays readable."""
+        self.lake.set_format(form)
 
     @rule(seed=seeds)
     def begin(self, seed: int) -> None:

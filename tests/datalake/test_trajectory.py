@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from strategies import seeds
 
 from argyase.datalake.errors import CorruptRunError, SchemaError
-from argyase.datalake.trajectory import SCALE, TrajectoryReader, TrajectoryWriter, write_progress
+from argyase.datalake.one_file import convert
+from argyase.datalake.trajectory import SCALE, TRAJECTORIES, TrajectoryReader, TrajectoryWriter, write_progress
 
 
 def writer(folder: Path, atoms: int = 3, frames: int = 20, **changes: Any) -> TrajectoryWriter:
@@ -48,7 +49,25 @@ def test_round_trip(
             w.checkpoint({"step": t})
     w.finish()
     np.testing.assert_array_equal(w.scalars()["energy"], np.arange(frames))
-    r = TrajectoryReader(folder / "traj.zarr")
+    convert(TrajectoryReader(folder / "traj.zarr"), folder / "traj.nc")
+    stored = TrajectoryReader(folder / "traj.zarr").positions()
+    for name in TRAJECTORIES:
+        same_as_written(TrajectoryReader(folder / name), positions, cells, scale, rng)
+        np.testing.assert_array_equal(TrajectoryReader(folder / name).positions(), stored)
+    # Plain xarray, as any user would.
+    for opened in (
+        xr.open_zarr(folder / "traj.zarr", consolidated=False, chunks=None),
+        xr.open_dataset(folder / "traj.nc", engine="h5netcdf"),
+    ):
+        np.testing.assert_allclose(opened["positions"].values, stored, atol=1e-12)
+        np.testing.assert_array_equal(opened["cell"].values, cells)
+        assert opened["positions"].dims == ("frame", "atom", "xyz")
+
+
+def same_as_written(
+    r: TrajectoryReader, positions: np.ndarray, cells: np.ndarray, scale: float, rng: np.random.Generator
+) -> None:
+    frames, atoms = positions.shape[:2]
     assert (r.n_frames, r.n_atoms, r.time_step_ps) == (frames, atoms, 0.1)
     # Rounded to the nearest integer: half a unit, and the rounding of the product.
     np.testing.assert_allclose(r.positions(), positions, rtol=0, atol=0.5 * scale * (1 + 1e-6))
@@ -59,10 +78,13 @@ def test_round_trip(
     np.testing.assert_array_equal(r.positions(slice(1, None, 2)), r.positions()[1::2])
     pieces = [p for _, p, _ in r.chunks(size=7)]
     np.testing.assert_array_equal(np.concatenate(pieces), r.positions())
-    # Plain xarray, as any user would.
-    opened = xr.open_zarr(folder / "traj.zarr", consolidated=False, chunks=None)
-    np.testing.assert_allclose(opened["positions"].values, r.positions(), atol=1e-12)
-    assert opened["positions"].dims == ("frame", "atom", "xyz")
+    some = rng.integers(0, atoms, 5)  # in any order, some twice
+    np.testing.assert_array_equal(r.positions(slice(None), some), r.positions()[:, some])
+    lazy, (t, a) = r.dataset(), (int(rng.integers(frames)), int(rng.integers(atoms)))
+    np.testing.assert_array_equal(lazy["positions"][t, ::-1, 1], r.positions()[t, ::-1, 1])
+    np.testing.assert_array_equal(lazy["positions"][:, a], r.positions()[:, a])
+    assert r.coords["species"].tolist() == ["Li"] * atoms
+    np.testing.assert_array_equal(r.coords["atom_id"], np.arange(atoms))
 
 
 @settings(max_examples=25)
@@ -131,7 +153,7 @@ def test_missing_and_cut_shards_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(CorruptRunError, match="a shard is missing"):
         TrajectoryReader(path).positions()
     sorted((path / "cell").glob("c.*"))[0].unlink()
-    with pytest.raises(CorruptRunError, match="cell: a chunk is missing"):
+    with pytest.raises(CorruptRunError, match="cell: a shard is missing"):
         TrajectoryReader(path).cell()
     (path / "zarr.json").write_text("{")
     with pytest.raises(CorruptRunError, match="cannot be opened"):
