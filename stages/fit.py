@@ -42,6 +42,11 @@ class Config:
     start: str = setting("", help="potential (.mtp) to go on from; one of a lower level is raised to this one")
     name: str = setting("", help="name of the potential (default: that of --output, or the level)")
     output: str = setting("", help="write the potential, its card and active set also to these files, without a suffix")
+    ridge_to_start: bool = setting(
+        False,
+        help="ridges pull towards the coefficients of fit.start (of the linear ones: up to a common factor), not to 0; "
+        "for few labels of a better teacher",
+    )
     cutoff: float = setting(6.0, help="cutoff", unit="A")
     radial_basis_size: int = setting(8, help="polynomials of a radial function")
     energy_weight: float = setting(1.0, help="weight of the squared error of the energy per atom (eV)")
@@ -159,6 +164,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     if not config.seeds:
         raise ConfigError("fit.seeds: give at least one")
+    if config.ridge_to_start and not config.start:
+        raise ConfigError("fit.ridge_to_start: towards which potential? name it as fit.start")
     frames, parents = frames_of(lake, config.labels)
     labels = Labels.of(frames, config.group_key, config.trajectory_key, config.weight_key)
     for group in _group_weights(config.group_weights):
@@ -171,6 +178,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             markup=False,
         )
     parameters: dict[str, Any] = {k: v for k, v in asdict(config).items() if k not in _NOT_PHYSICS}
+    if not config.ridge_to_start:  # a fit without is the one that it was before there was this choice
+        del parameters["ridge_to_start"]
     parameters["labels_sha256"] = _digest(labels)
     if config.start:
         parameters["start_sha256"] = hashlib.sha256(read_bytes(config.start)).hexdigest()
@@ -183,7 +192,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         else:
             training, held_out = labels, labels.take([])
         starts = _start(config, labels)
-        problem = Fit(starts[0], config.species, training, settings_of(config, labels), held_out)
+        prior = starts[0] if config.ridge_to_start else None
+        problem = Fit(starts[0], config.species, training, settings_of(config, labels), held_out, prior)
         with lake.begin("fit", parameters, parents, FIT, collect_provenance(config)) as attempt:
             state = _train(problem, starts, config, attempt, report)
             dataset = _results(state, config, attempt.path, training, held_out)
@@ -306,6 +316,7 @@ def _card(name: str, config: Config, arrays: Mapping[str, Any], repulsion: str) 
     """The model card as far as the fit knows it."""
     species = ", ".join(f'"{s}"' for s in config.species)
     frames = arrays["frames"][:, 0].tolist()
+    towards = f", towards those of {Path(config.start).stem}" if config.ridge_to_start else ""
     lines = [
         f"# Model card of {name}, as `argyase fit` wrote it. Say whose labels these are, and what it may be used for.",
         f'name = "{name}"',
@@ -315,7 +326,7 @@ def _card(name: str, config: Config, arrays: Mapping[str, Any], repulsion: str) 
         "[training]",
         f"frames = {frames[0]}",
         f"held_out_frames = {frames[1]}",
-        f'ridge = "{config.ridge_radial:g} on radial, {config.ridge_linear:g} on linear coefficients"',
+        f'ridge = "{config.ridge_radial:g} on radial, {config.ridge_linear:g} on linear coefficients{towards}"',
         "# of energy, forces, stress",
         f"weights = [{config.energy_weight:g}, {config.force_weight:g}, {config.stress_weight:g}]",
         "",

@@ -5,11 +5,14 @@ scalar basis functions B_k, and not in the coefficients c of the radial function
 (energy, forces and virial of each frame, native code: `argyase/native/core/design.h`), the loss
 
     L = 1/n sum_frames w { w_E (dE / N)^2 + w_F / N sum_i s_i |dF_i|^2 + w_S sum_ab (V dsigma_ab / N)^2 }
-        + rho_c |c|^2 + rho_xi sum_k xi_k^2
+        + rho_c |c - c0|^2 + rho_xi min_s sum_k (xi_k - s xi0_k)^2
 
-is minimised over xi exactly for any c (a linear problem), so that it becomes a function of c alone. Its Gauss-Newton
-matrix is the Schur complement S = J_c^T J_c - J_c^T J_xi (J_xi^T J_xi)^-1 J_xi^T J_c of the joint one (G. H. Golub,
-V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973); L. Kaufman, BIT 15, 49 (1975)); steps solve
+is minimised over xi exactly for any c (a linear problem), so that it becomes a function of c alone. c0 and xi0 are 0,
+or the coefficients of a potential that another teacher has trained: the ridges then pull towards its shape and leave
+its size free, for universal potentials are soft by a common factor (B. Deng et al., npj Comput. Mater. 11, 9 (2025)).
+The Gauss-Newton matrix of that function is the Schur complement S = J_c^T J_c - J_c^T J_xi (J_xi^T J_xi)^-1 J_xi^T J_c
+of the joint one (G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10, 413 (1973); L. Kaufman, BIT 15, 49 (1975)); steps
+solve
 (S + lambda diag S) dc = -grad L / 2, with the damping lambda steered by the gain ratio (H. B. Nielsen,
 IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and stress as in motep (`LossSetting` with all flags on) and MLIP
 (`--weighting=structures`), w a frame, and s_i = s / (s + |F_i|^2) takes weight from large forces if a scale s is given
@@ -339,12 +342,12 @@ def _normal(rows: _Rows, potential: MTPFile, *, radial: bool, threads: int) -> _
 
 
 def _solver(matrix: Array, ridge: Array) -> Array:
-    """Inverse of matrix + diag(ridge) on the space that the data determine, columns scaled to 1.
+    """Inverse of matrix + ridge on the space that the data determine, columns scaled to 1.
 
     From level 16 on MLIP's basis functions depend on each other, so that the matrix is singular but for the ridge: of
     eigenvalues below rounding nothing is taken.
     """
-    full = matrix + np.diag(ridge)
+    full = matrix + ridge
     scale = np.sqrt(np.diag(full))
     scale[scale == 0] = 1.0
     values, vectors = np.linalg.eigh(full / np.outer(scale, scale))
@@ -426,11 +429,14 @@ class Fit:
         See `FitSettings`.
     held_out
         Frames that the fit does not see, for early stopping.
+    prior
+        Potential whose coefficients the ridges pull towards, of the level and radial basis of `potential`.
 
     Raises
     ------
     ConfigError
-        If labels have species that the potential does not know, or there are no labels.
+        If labels have species that the potential does not know, there are no labels, or the prior is another kind of
+        potential.
 
     Notes
     -----
@@ -445,10 +451,16 @@ class Fit:
         labels: Labels,
         settings: FitSettings | None = None,
         held_out: Labels | None = None,
+        prior: MTPFile | None = None,
     ) -> None:
         if len(labels) == 0:
             raise ConfigError("fit: no labelled frames")
+        if prior is not None and any(
+            getattr(prior, k).shape != getattr(potential, k).shape for k in ("radial_coeffs", "moment_coeffs")
+        ):
+            raise ConfigError("fit: the prior is of another level, radial basis or number of species; raise it first")
         self.settings = settings or FitSettings()
+        self._prior = prior
         self.species = tuple(species)
         self._rows = _Rows(labels, potential, species, self.settings.weights)
         self._held_out = None
@@ -461,14 +473,25 @@ class Fit:
                 rows.subtract(self._reference)
 
     def _linear_ridge(self, potential: MTPFile) -> Array:
-        ridge = np.full(len(potential.species_coeffs) + len(potential.moment_coeffs), self.settings.ridge_linear)
-        ridge[: len(potential.species_coeffs)] = 0.0
+        """R of the quadratic form x R x of the linear coefficients; the prior's own direction is free."""
+        species, moments = len(potential.species_coeffs), len(potential.moment_coeffs)
+        ridge = np.zeros((species + moments, species + moments))
+        across = np.eye(moments)
+        if self._prior is not None and (size := np.linalg.norm(self._prior.moment_coeffs)) > 0:
+            along = self._prior.moment_coeffs / size
+            across -= np.outer(along, along)
+        ridge[species:, species:] = self.settings.ridge_linear * across
         return ridge
 
+    def _from_prior(self, potential: MTPFile) -> Array:
+        """c - c0, in the shape of the radial coefficients."""
+        return potential.radial_coeffs - (self._prior.radial_coeffs if self._prior is not None else 0.0)
+
     def _penalty(self, potential: MTPFile) -> float:
-        s = self.settings
+        x = self._linear(potential)
         return float(
-            s.ridge_radial * (potential.radial_coeffs**2).sum() + s.ridge_linear * (potential.moment_coeffs**2).sum()
+            self.settings.ridge_radial * (self._from_prior(potential) ** 2).sum()
+            + x @ self._linear_ridge(potential) @ x
         )
 
     def solve_linear(self, potential: MTPFile) -> tuple[MTPFile, float]:
@@ -510,12 +533,13 @@ class Fit:
         x = self._linear(potential)
         residual = 2 * (normal.matrix[:, : len(x)] @ x - normal.vector)
         species, linear = len(self.species), len(x)
-        s = self.settings
+        residual[:linear] += 2 * self._linear_ridge(potential) @ x
+        radial = residual[linear:].reshape(potential.radial_coeffs.shape)
         return (
             normal.loss(x) + self._penalty(potential),
-            residual[linear:].reshape(potential.radial_coeffs.shape) + 2 * s.ridge_radial * potential.radial_coeffs,
+            radial + 2 * self.settings.ridge_radial * self._from_prior(potential),
             residual[:species],
-            residual[species:linear] + 2 * s.ridge_linear * potential.moment_coeffs,
+            residual[species:linear],
         )
 
     def _linear(self, potential: MTPFile) -> Array:
@@ -545,7 +569,8 @@ class Fit:
         schur = normal.matrix[n:, n:] - coupling @ normal.matrix[:n, n:]
         schur[np.diag_indices_from(schur)] += s.ridge_radial
         left = normal.vector - normal.matrix[:, :n] @ x
-        downhill = left[n:] - s.ridge_radial * c - coupling @ (left[:n] - ridge * x)
+        pull = s.ridge_radial * self._from_prior(potential).ravel()
+        downhill = left[n:] - pull - coupling @ (left[:n] - ridge @ x)
         diagonal = np.diag(schur)
         damped = np.maximum(diagonal, 1e-10 * diagonal.max())
         damping, growth = state.damping, state.growth
@@ -649,6 +674,7 @@ def fit(
     settings: FitSettings | None = None,
     *,
     held_out: Labels | None = None,
+    prior: MTPFile | None = None,
     seeds: Sequence[int] = (1,),
     trial_iterations: int = 8,
 ) -> FitState:
@@ -666,7 +692,7 @@ def fit(
         Of the end; the result is its `best`.
     """
     starts = [random_start(template, labels, species, k) for k in seeds] if template.is_template else [template]
-    problem = Fit(starts[0], species, labels, settings, held_out)
+    problem = Fit(starts[0], species, labels, settings, held_out, prior)
     states = [problem.start(start) for start in starts]
     if len(states) > 1:
         states = [last(itertools.islice(problem.steps(state), trial_iterations), state) for state in states]

@@ -167,9 +167,9 @@ def test_loss_and_gradient_equal_motep(level: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(gradient, their_gradient, rtol=0, atol=1e-9 * np.abs(their_gradient).max())
 
 
-@given(seeds)
-@settings(max_examples=10, deadline=None)
-def test_gradient_is_that_of_the_loss(seed: int) -> None:
+@given(seeds, st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_gradient_is_that_of_the_loss(seed: int, with_prior: bool) -> None:
     # With ridges, weights of groups and forces, and a molecule, which has no stress.
     rng = np.random.default_rng(seed)
     potential = random_potential(6, 2, rng)
@@ -177,7 +177,14 @@ def test_gradient_is_that_of_the_loss(seed: int) -> None:
     frames[1].cell[:] = 0
     images = labelled(frames, MTP(random_potential(4, 2, rng), SPECIES[:2]), noise=0.1)
     weights = LossWeights(0.7, 0.02, 0.003, scale_by_force=0.25, groups={"a": 3.0})
-    problem = Fit(potential, SPECIES[:2], Labels.of(images), FitSettings(weights, ridge_radial=0.01, ridge_linear=0.02))
+    prior = random_potential(6, 2, rng) if with_prior else None
+    problem = Fit(
+        potential,
+        SPECIES[:2],
+        Labels.of(images),
+        FitSettings(weights, ridge_radial=0.01, ridge_linear=0.02),
+        prior=prior,
+    )
     loss, *gradients = problem.gradient(potential)
     assert loss == pytest.approx(problem.loss(potential), rel=1e-9)
     names = ("radial_coeffs", "species_coeffs", "moment_coeffs")
@@ -191,6 +198,36 @@ def test_gradient_is_that_of_the_loss(seed: int) -> None:
     h = 1e-5
     # Rounding of the loss, 1e-15 / h, and h^2 of the third derivative, which is of the order of the loss.
     assert slope == pytest.approx((at(h) - at(-h)) / (2 * h), abs=1e-6 * (abs(loss) + abs(slope)))
+
+
+@given(seeds, st.floats(0.5, 2.0))
+@settings(max_examples=10, deadline=None)
+def test_a_prior_tells_the_shape_and_labels_the_size(seed: int, hardness: float) -> None:
+    rng = np.random.default_rng(seed)
+    prior = random_potential(6, 2, rng)
+    shape = prior.moment_coeffs
+    frames = [random_atoms(rng, n, 2) for n in (4, 3, 6, 5)]
+    # A teacher that is harder by a factor, with free atoms of its own: no ridge keeps the fit from it.
+    harder = replace(prior, moment_coeffs=hardness * shape, species_coeffs=10 * rng.normal(size=2))
+    ridges = FitSettings(ridge_radial=1e8, ridge_linear=1e8, max_iterations=3)
+    labels = Labels.of(labelled(frames, MTP(harder, SPECIES[:2])))
+    solved, _ = Fit(prior, SPECIES[:2], labels, ridges, prior=prior).solve_linear(prior)
+    # Equations whose largest numbers are 1e8 of the ridge: their rounding.
+    np.testing.assert_allclose(solved.moment_coeffs, hardness * shape, atol=1e-5 * np.abs(shape).max())
+    # Any other teacher: a strong ridge leaves a multiple of the prior, at its radial coefficients.
+    other = Labels.of(labelled(frames, MTP(random_potential(4, 2, rng), SPECIES[:2]), noise=0.1))
+    found = fit(prior, SPECIES[:2], other, ridges, prior=prior).potential
+    np.testing.assert_allclose(found.radial_coeffs, prior.radial_coeffs, atol=1e-5)
+    along = (found.moment_coeffs @ shape) / (shape @ shape) * shape
+    np.testing.assert_allclose(found.moment_coeffs, along, atol=1e-5 * np.abs(shape).max())
+
+
+def test_a_prior_of_another_kind_is_refused() -> None:
+    rng = np.random.default_rng(2)
+    potential = random_potential(6, 2, rng)
+    labels = Labels.of(labelled([random_atoms(rng, 4, 2)], MTP(potential, SPECIES[:2])))
+    with pytest.raises(ConfigError, match="the prior is of another level"):
+        Fit(potential, SPECIES[:2], labels, prior=random_potential(4, 2, rng))
 
 
 def test_loss_is_what_it_is_said_to_be() -> None:
