@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from argyase.datalake import provenance
+from argyase.datalake.errors import CorruptRunError
 from argyase.datalake.files import replace_bytes, writing
 from argyase.datalake.identity import canonical
 from argyase.datalake.lake import Lake, Lineage, RunRecord, failed
@@ -28,7 +29,7 @@ _MEMBERS = ("seed", "replica", "configurational_entropy", "formula")
 
 
 def content(lake: Lake, runs: Sequence[RunRecord], title: str, missing: Iterable[Mapping[str, Any]] = ()) -> Any:
-    """All that the page shows, as JSON.
+    """All that the page shows, as JSON; of files that are damaged, that they are.
 
     Parameters
     ----------
@@ -58,10 +59,24 @@ def content(lake: Lake, runs: Sequence[RunRecord], title: str, missing: Iterable
 def _run(lake: Lake, record: RunRecord, made: Mapping[str, RunRecord]) -> dict[str, Any]:
     from argyase.report.curves import reduced
 
-    datasets = {stage: lake.open_run(r.id) for stage, r in made.items()}
-    frames, atoms, step = _size(lake, record)
-    p, transport = record.parameters, made["conductivity"].scalars if "conductivity" in made else {}
     flags = []
+
+    def damaged(error: CorruptRunError) -> None:
+        flags.append({"text": "damaged", "why": str(error)})
+
+    datasets = {}
+    for stage, r in made.items():
+        try:
+            datasets[stage] = lake.open_run(r.id)
+        except CorruptRunError as error:
+            damaged(error)
+    made = {stage: made[stage] for stage in datasets}
+    frames, atoms, step = 0, 0, 0.0
+    try:
+        frames, atoms, step = _size(lake, record)
+    except CorruptRunError as error:
+        damaged(error)
+    p, transport = record.parameters, made["conductivity"].scalars if "conductivity" in made else {}
     if outside := md.domain_warning(record):
         flags.append({"text": "left training domain", "why": outside})
     if record.stage == failed("md"):

@@ -3,7 +3,10 @@
 The energy of an atom is linear in b = (1 at its species, else 0; scalar basis functions B_k). Of all atoms of the
 training data, m = len(b) are chosen so that |det A| of their rows is as large as possible; the grade of an atom is
 max_j |(b A^-1)_j|. Atoms of the training data have grades up to 1 (up to the threshold of the search); above that, the
-potential extrapolates.
+potential extrapolates. The coefficients (b A^-1)_j over the rows of a species add up to 1 for its atoms and to 0 for
+others, so that k rows give its atoms a grade of 1/k at least: of a species with one row only (Cl in the shipped
+potential of level 10, whose surroundings differ least) each atom has at least 1, and a largest grade of exactly 1
+over a cell says nothing.
 
 References
 ----------

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ import report_lake
 from argyase.datalake.lake import Lake
 from argyase.report.page import render
 from argyase.stages import _cli, report
+from argyase.stages._run import made_of
 from argyase.stages.campaign import FURTHER
 
 
@@ -178,6 +180,31 @@ def test_what_is_missing_is_missing(made: tuple[Lake, dict[str, str], str], data
         assert run["curves"] == {}
         assert run["observables"] == []
     assert set(runs[ids["seed"]]["curves"]) == {"msd"}
+
+
+def test_what_is_damaged_is_told_and_the_rest_is_shown(
+    made: tuple[Lake, dict[str, str], str], tmp_path: Path, data: Any
+) -> None:
+    """A changed byte in a conductivity, and a trajectory cut short."""
+    lake = Lake(shutil.copytree(made[0].path, tmp_path / "lake"))
+    hit = made_of(lake, [made[1]["hot"]], ("conductivity",))[made[1]["hot"]]["conductivity"]
+    content = bytearray((hit.path / "data.nc").read_bytes())
+    content[len(content) // 2] ^= 1
+    (hit.path / "data.nc").write_bytes(content)
+    shard = lake.record(made[1]["seed"]).path / "traj.zarr/positions/c.0.0.0"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert _cli.main(["report", "--lake", str(lake.path), "--output", str(tmp_path / "r.html")]) == 0
+    found = {run["id"]: run for run in json.loads(Page((tmp_path / "r.html").read_text()).scripts[0])["runs"]}
+    assert set(found) == {run["id"] for run in data["runs"]}
+    hot, seed = found[made[1]["hot"]], found[made[1]["seed"]]
+    assert [f["text"] for run in (hot, seed) for f in run["flags"]] == ["damaged", "damaged"]
+    assert hit.id in hot["flags"][0]["why"]
+    assert "traj.zarr" in seed["flags"][0]["why"]
+    assert hot["conductivity"] is None
+    assert "msd" in hot["curves"]
+    assert seed["conductivity"] is not None
+    same = [run for run in data["runs"] if run["id"] not in (hot["id"], seed["id"])]
+    assert [found[run["id"]] for run in same] == same
 
 
 def test_names_stay_text(made: tuple[Lake, dict[str, str], str], data: Any) -> None:
