@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from argyase.physics.statistics import Estimate
     from argyase.potentials.fit import Labels
     from argyase.potentials.mtp import MTP
 
@@ -58,3 +59,22 @@ def error_arrays(calculator: MTP, sets: Mapping[str, Labels]) -> dict[str, Any]:
         "species": [s for key in sets for s in symbols[key]],
         "xyz": ["x", "y", "z"],
     }
+
+
+def force_slopes(calculator: MTP, labels: Labels) -> dict[str, Estimate]:
+    """Sum F F' / sum F F of labelled forces F and predicted ones F', of all atoms and of each species.
+
+    Below 1 the potential is softer than what labelled the frames. The error is that of independent frames.
+    """
+    from argyase.physics.intervals import ratio_of_sums
+    from argyase.potentials.fit import predict
+
+    both = predict(calculator, labels).forces
+    per_atom = {"above": both.prod(axis=-1).sum(axis=1), "below": (both[..., 0] ** 2).sum(axis=1)}
+    species = np.array([s for a in labels.frames for s in a.get_chemical_symbols()])
+    first = np.cumsum([0, *(len(a) for a in labels.frames)])[:-1]
+    found = {}
+    for name in ("all", *(s for s in calculator.species if s in species)):
+        counts = (species == name) | (name == "all")
+        found[name] = ratio_of_sums(*(np.add.reduceat(v * counts, first) for v in per_atom.values()))
+    return found

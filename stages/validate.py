@@ -12,12 +12,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from ase import Atoms
 
+from argyase.datalake.files import sha256
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.dynamics.protocols import Ensemble, Segment
 from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError, StructureError
@@ -26,7 +27,7 @@ from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import BARRIER, ELASTICITY, ERRORS, RDF, SCAN
 from argyase.stages import _config, label, md, msd, sample, structures
 from argyase.stages._config import setting
-from argyase.stages._errors import ERROR_UNITS, error_arrays
+from argyase.stages._errors import ERROR_UNITS, error_arrays, force_slopes
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, frames_of, parse_settings
 from argyase.stages._observable import observable
 from argyase.stages._run import (
@@ -44,6 +45,9 @@ from argyase.stages._run import (
 )
 from argyase.structures.jumps import ROUTES
 
+if TYPE_CHECKING:
+    from argyase.potentials.mtp import MTP
+
 CHECKS = ("errors", "scan", "elasticity", "dynamics", "barriers", "stability")
 
 
@@ -55,6 +59,9 @@ class Config:
     calculator: str = setting("sevennet", help="the teacher: " + CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
     checks: tuple[str, ...] = setting(CHECKS, help="which checks: " + ", ".join(CHECKS))
+    labels: tuple[str, ...] = setting(
+        (), help="errors: labelled frames, files or runs of stage label, instead of dynamics that the teacher labels"
+    )
     temperature_K: tuple[float, ...] = setting((300.0, 600.0, 900.0, 1200.0), help="temperatures", unit="K")
     strain: tuple[float, ...] = setting((-0.05, 0.0, 0.05), help="errors: strains of all lengths")
     equilibrate_ps: float = setting(2.0, help="errors: before the frames of each trajectory", unit="ps")
@@ -259,20 +266,29 @@ def _built(lake: Lake, structure: str) -> dict[str, Any]:
     return {**found, "supercell": tuple(found["supercell"])}
 
 
-def errors(lake: Lake, labelled: str, potential: str) -> str:
-    """Errors of a potential on labels; its id."""
-    from argyase.calculators import calculator, identity
+def errors(lake: Lake, labelled: Sequence[str], potential: str) -> str:
+    """Errors of a potential on labels, runs or files; its id."""
+    from argyase.calculators import identity
     from argyase.potentials.fit import Labels
+
+    frames, parents = frames_of(lake, labelled)
+    parameters: dict[str, Any] = {"calculator": identity("mtp", potential=potential)}
+    if files := [sha256(Path(source)) for source in labelled if Path(source).is_file()]:
+        parameters["files_sha256"] = files
+    if run_id := published(lake, "errors", parameters, parents, ERRORS.version):
+        return run_id
+    arrays = error_arrays(_mtp(potential), {"test": Labels.of(frames)})
+    dataset, provenance = ERRORS.dataset(**arrays), collect_provenance(parameters)
+    return lake.publish("errors", parameters, dataset, parents, ERRORS, provenance=provenance)
+
+
+def _mtp(potential: str) -> MTP:
+    from argyase.calculators import calculator
     from argyase.potentials.mtp import MTP
 
-    parameters = {"calculator": identity("mtp", potential=potential)}
-    if run_id := published(lake, "errors", parameters, [labelled], ERRORS.version):
-        return run_id
     made = calculator("mtp", potential=potential)
     assert isinstance(made, MTP)
-    arrays = error_arrays(made, {"test": Labels.of(frames_of(lake, [labelled])[0])})
-    dataset, provenance = ERRORS.dataset(**arrays), collect_provenance(parameters)
-    return lake.publish("errors", parameters, dataset, [labelled], ERRORS, provenance=provenance)
+    return made
 
 
 # ---- the whole ----
@@ -284,6 +300,8 @@ class Findings:
 
     potential: Potential
     errors: str = ""
+    labels: tuple[str, ...] = ()
+    """What the errors are of: runs or files."""
     scans: tuple[str, ...] = ()
     """Of the potential and of the teacher, alone, and of the potential in the first structure."""
     elasticity: tuple[tuple[str, str, str], ...] = ()
@@ -315,11 +333,13 @@ def run(validation: Validation, lake: Lake, report: Report = silent) -> Findings
     if "stability" in config.checks:
         found = replace(found, stability=_stability(validation, lake, each))
     if "errors" in config.checks:
-        console.print("errors: trajectories that were not learned from", highlight=False)
-        sampled = sample.run_all(_test_samples(config, lake, cells), lake, config.jobs, report)
-        sampled = [run_id for run_id in sampled if lake.record(run_id).scalars["frames"]]
-        (labelled,) = label.run(replace(validation.label, frames=tuple(sampled)), lake, report)
-        found = replace(found, errors=errors(lake, labelled, config.potential))
+        labelled = config.labels
+        if not labelled:
+            console.print("errors: trajectories that were not learned from", highlight=False)
+            sampled = sample.run_all(_test_samples(config, lake, cells), lake, config.jobs, report)
+            sampled = [run_id for run_id in sampled if lake.record(run_id).scalars["frames"]]
+            labelled = tuple(label.run(replace(validation.label, frames=tuple(sampled)), lake, report))
+        found = replace(found, errors=errors(lake, labelled, config.potential), labels=labelled)
     if "elasticity" in config.checks:
         small = [structures.run(replace(s, supercell=(1, 1, 1)), lake)[0] for s in validation.structures]
         small = [c for c in dict.fromkeys(small) if lake.open_run(c).sizes["atom"] <= config.most_atoms]
@@ -426,7 +446,7 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
         f"the teacher is {teacher}.",
     ]
     if found.errors:
-        lines += _table_of_errors(found, lake)
+        lines += [*_table_of_errors(found, lake), *_table_of_slopes(found, lake)]
     if found.scans:
         lines += _table_of_scans(found, lake)
     if found.elasticity:
@@ -461,7 +481,11 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
 
 def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
     data = lake.open_run(found.errors).isel(set=0)
-    lines = ["", f"# Run {found.errors}: trajectories of the potential itself, none of them learned from."]
+    files = [Path(source).name for source in found.labels if Path(source).is_file()]
+    what = (
+        f"frames of {', '.join(files)}" if files else "trajectories of the potential itself, none of them learned from"
+    )
+    lines = ["", f"# Run {found.errors}: {what}."]
     for column, unit in ERROR_UNITS.items():
         lines += [f"[validation.{column}_{unit}]", "# [RMSE, MAE, frames]; components of forces and stresses"]
         for group in data["group"].values.tolist():
@@ -469,6 +493,15 @@ def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
             rmse, mae = float(one[f"{column}_rmse"]), float(one[f"{column}_mae"])
             lines.append(f'"{group}" = [{rmse:.4g}, {mae:.4g}, {int(one["frames"])}]')
     return lines
+
+
+def _table_of_slopes(found: Findings, lake: Lake) -> list[str]:
+    from argyase.potentials.fit import Labels
+
+    slopes = force_slopes(_mtp(found.potential.name), Labels.of(frames_of(lake, found.labels)[0]))
+    lines = ["# Predicted forces over those of the labels, sum F F' / sum F F: [value, 95 % interval over frames]."]
+    lines += ["[validation.force_slope]"]
+    return [*lines, *(f'"{k}" = [{", ".join(f"{v:.3f}" for v in (s.value, *s.interval))}]' for k, s in slopes.items())]
 
 
 def _table_of_scans(found: Findings, lake: Lake) -> list[str]:

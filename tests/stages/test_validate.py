@@ -7,6 +7,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import ase.io
 import many_processes
 import numpy as np
 import pytest
@@ -61,6 +62,36 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(folder: Path) -> dict:
     return tomllib.loads((folder / "validation" / "validation.toml").read_text())["validation"]
+
+
+def test_errors_on_frames_that_somebody_labelled(tmp_path: Path) -> None:
+    """The committed labels of GPAW: what the page about errors says of the teacher holds for its potential, too."""
+    frames = Path(__file__).parents[2] / "campaigns/labels/LiPSCl-test20-gpaw-optB88.extxyz.gz"
+    text = f"""
+[validate]
+potential = "LiPSCl-7net-L10"
+calculator = "gpaw"
+checks = ["errors"]
+labels = ["{frames}"]
+"""
+    (tmp_path / "validate.toml").write_text(text + "[[structures]]\ninversion = 0.5\n")
+    assert argyase("validate", "validate.toml", "--lake", "lake", cwd=tmp_path).returncode == 0
+    found = table(tmp_path)
+    assert found["force_eV_per_A"]["all"][2] == 20
+    slopes = found["force_slope"]
+    assert set(slopes) == {"all", "Li", "P", "S", "Cl"}
+    # By hand, frame by frame.
+    sums = np.zeros((20, 2))
+    for n, atoms in enumerate(ase.io.read(frames, index=":")):
+        exact = atoms.get_forces()
+        atoms.calc = calculator("mtp", potential="LiPSCl-7net-L10")
+        sums[n] = (exact * atoms.get_forces()).sum(), (exact**2).sum()
+    value, low, high = slopes["all"]
+    assert value == pytest.approx(sums[:, 0].sum() / sums[:, 1].sum(), abs=6e-4)  # printed with three decimals
+    without = [np.delete(sums, n, axis=0).sum(axis=0) for n in range(20)]
+    jackknife = np.sqrt(19 / 20 * np.var([a / b for a, b in without]) * 20)
+    # Jackknife and linearised error differ in second order of the scatter of frames; t for 19 degrees of freedom.
+    assert (high - low) / 2 == pytest.approx(2.093 * jackknife, rel=0.15)
 
 
 def test_a_potential_is_its_own_teacher_in_crystals(validated: Path) -> None:
