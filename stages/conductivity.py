@@ -45,9 +45,8 @@ def show(lake: Lake, ids: Sequence[str]) -> None:
     if reason := lake.open_run(ids[0]).attrs.get("not_determined"):
         out.print(f"sigma: {reason}", highlight=False, markup=False)
     s = lake.record(ids[0]).scalars
-    out.print(
-        f"sigma = {with_error(s, 'conductivity')} mS/cm at {s['temperature']:.0f} K (Nernst-Einstein)", highlight=False
-    )
+    if (value := with_error(s, "conductivity")) != "not determined":
+        out.print(f"sigma = {value} mS/cm at {s['temperature']:.0f} K (Nernst-Einstein)", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

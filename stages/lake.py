@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -213,7 +214,8 @@ def _list(lake: Lake, stage: str | None, state: str | None) -> None:
     for name, stage_, state_, since, what in rows:
         if state in (None, state_):
             table.add_row(name, stage_, state_, since[:19], Text(what))
-    out.print(table)
+    # One line each for a pipe, however long; a terminal gets them folded.
+    (out if out.is_terminal else Console(width=10_000)).print(table)
 
 
 def _failures(lake: Lake, calculator: str) -> None:
