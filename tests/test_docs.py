@@ -1,8 +1,11 @@
 """Examples in docstrings and the README are true."""
 
+import contextlib
 import doctest
 import importlib
+import io
 import re
+import runpy
 import tomllib
 
 import pytest
@@ -57,8 +60,27 @@ def test_the_two_commands_are_those_of_the_project() -> None:
     assert "test" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
-def test_the_page_of_datasets_is_up_to_date() -> None:
-    from argyase.stages.lake import schemas_page
+@pytest.mark.parametrize("name", ["datasets", "commands", "api"])
+def test_reference_pages_are_what_the_program_says(name: str) -> None:
+    folder = ROOT / "docs" / "reference"
+    made = runpy.run_path(str(folder / "make.py"))["PAGES"][name]()
+    assert (folder / f"{name}.md").read_text() == made, "make them anew: python docs/reference/make.py"
+    headings = re.findall(r"^## (.*)$", made, re.M)
+    assert len(headings) > 20
+    assert len(set(headings)) == len(headings)
 
-    page = (ROOT / "docs" / "reference" / "datasets.md").read_text()
-    assert page == schemas_page(), "make it anew: argyase lake schemas > docs/reference/datasets.md"
+
+def test_no_command_and_no_setting_is_left_out_of_the_reference() -> None:
+    """By another way: what --help prints, and the keys that a file may have."""
+    from argyase.stages._cli import COMMANDS
+
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text()
+    sections = {s.split("\n", 1)[0]: s for s in page.split("\n## ")[1:]}
+    assert list(sections) == list(COMMANDS)
+    for command in ("md", "run", "fit", "lake", "submit"):
+        with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+            importlib.import_module(f"argyase.stages.{COMMANDS[command][0]}").main(["--help"])
+        options = set(re.findall(r"^ {2}(?:-\w [A-Z]+, )?(--[\w-]+)", told.getvalue(), re.M)) - {"--help"}
+        assert options or command == "lake"
+        missing = [o for o in options if f"`{o}" not in sections[command] and f", {o}" not in sections[command]]
+        assert missing == [], command
