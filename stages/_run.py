@@ -277,6 +277,8 @@ def with_error(scalars: Mapping[str, Any], name: str, scale: float = 1.0) -> str
     '< 670'
     >>> with_error({"d": 1.3, "d_low": 0.512, "d_high": math.inf}, "d")
     '> 0.51'
+    >>> with_error({"d": 0.0, "d_low": 0.0, "d_high": 1.38}, "d")
+    '0 (0 ... 1.4)'
     >>> with_error({}, "d")
     'not determined'
     """
@@ -285,6 +287,8 @@ def with_error(scalars: Mapping[str, Any], name: str, scale: float = 1.0) -> str
         return f"< {float(f'{high:.2g}'):g}" if math.isfinite(high) else "not determined"
     if not math.isfinite(low + high):
         return f"{float(f'{value:.2g}'):g} (not determined)" if not math.isfinite(low) else f"> {float(f'{low:.2g}'):g}"
+    if value == 0:
+        return f"0 ({float(f'{low:.2g}'):g} ... {float(f'{high:.2g}'):g})"
     if 0.01 <= abs(value) < 1e5:
         places = max(0, 1 - math.floor(math.log10(max(abs(high - low) / 2, 1e-9))))
         return f"{value:.{places}f} ({low:.{places}f} ... {high:.{places}f})"
