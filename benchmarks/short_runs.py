@@ -14,6 +14,7 @@ from argyase.datalake.lake import Lake
 from argyase.errors import StatisticsError
 from argyase.physics.msd import diffusivity, mean_squared_displacement
 from argyase.physics.unwrap import diffusing_paths
+from argyase.stages.msd import CONFINED_A2
 from argyase.units import A2_PER_PS_TO_CM2_PER_S
 
 
@@ -22,6 +23,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="ids of trajectories")
     parser.add_argument("--lake", default="lake")
     parser.add_argument("--lengths", type=float, nargs="+", default=[10.0, 20.0, 40.0, 100.0], help="ps")
+    parser.add_argument(
+        "--confined", type=float, default=CONFINED_A2, help="MSD of motion within cages, A^2; 0: no matter"
+    )
     args = parser.parse_args()
     lake = Lake(args.lake, create=False)
     paths, references = [], []
@@ -43,7 +47,7 @@ def main() -> None:
             for first in range(0, len(path) - frames + 1, frames):
                 pieces += 1
                 try:
-                    found = diffusivity(path[first : first + frames], step).estimate
+                    found = diffusivity(path[first : first + frames], step, confined=args.confined).estimate
                 except StatisticsError as error:
                     low += error.upper < reference
                     continue

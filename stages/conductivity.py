@@ -24,6 +24,7 @@ class Config:
     ion: str = setting("Li", help="the diffusing species")
     charge: float = setting(1.0, help="charge of the ion", unit="e")
     temperature_K: float | None = setting(None, help="temperature, if the run does not know it", unit="K")
+    confined_A2: float = setting(msd.CONFINED_A2, help=msd.CONFINED_HELP, unit="A^2")
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
@@ -32,7 +33,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     def compute(record: RunRecord) -> xr.Dataset:
         from argyase.physics.conductivity import conductivity
 
-        source = msd.run(msd.Config(run=record.id, ion=config.ion), lake)[0]
+        source = msd.run(msd.Config(run=record.id, ion=config.ion, confined_A2=config.confined_A2), lake)[0]
         volume = float(np.abs(np.linalg.det(lake.trajectory(record.id).cell())).mean())
         return conductivity(lake.open_run(source), volume, temperature_of(record, config.temperature_K), config.charge)
 

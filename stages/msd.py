@@ -13,6 +13,12 @@ from argyase.stages._config import setting
 from argyase.stages._observable import ion_paths, observable
 from argyase.stages._run import Report, out, silent, stage_main, with_error
 
+CONFINED_A2 = 15.0
+"""What Li in the cage of an argyrodite may reach without ever leaving it: any two of its places, on a sphere of 2.4 A,
+are 2 R^2 = 12 A^2 apart in the mean square; the rest is vibration."""
+
+CONFINED_HELP = "MSD that ions may reach within their cages: a run in which it is not exceeded gives a bound, no value"
+
 
 @dataclass(frozen=True)
 class Config:
@@ -20,6 +26,7 @@ class Config:
 
     run: str = setting(help="id of a trajectory in the lake (stage md or ingest), or its first digits")
     ion: str = setting("Li", help="the diffusing species")
+    confined_A2: float = setting(CONFINED_A2, help=CONFINED_HELP, unit="A^2")
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
@@ -29,7 +36,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         from argyase.physics.msd import msd
 
         _, blocks, time_step = ion_paths(lake, record, config.ion, report)
-        return msd(blocks, time_step)
+        return msd(blocks, time_step, config.confined_A2)
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("msd", MSD, lake, config.run, settings, compute, config)

@@ -209,7 +209,7 @@ def _windows(moved: _Displacements, time_step: float, dimensions: int) -> list[_
     return [w for w in windows if np.isfinite(w.slope.stderr)]
 
 
-def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 3) -> Diffusion:
+def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 3, confined: float = 0.0) -> Diffusion:
     r"""Tracer D from the slope of the MSD where the motion is diffusive, with an interval, or a bound where it is not.
 
     .. math:: D = \frac{1}{2d} \frac{\mathrm{d}}{\mathrm{d}t} \langle |r(t+t_0) - r(t_0)|^2 \rangle
@@ -221,6 +221,9 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     hide in noise; one more must come after that. What the slope still falls from there to the next may be lost: it is
     added to the standard error in quadrature. Where the slope has not settled, the run is too short; the slope of the
     MSD of reversible motion only falls, so that the last window bounds D from above.
+
+    Within a cage an MSD may rise as straight as a line, and what it does beyond, a run that did not see it cannot tell.
+    So there is a value only if the MSD at the last lag of the last window is more than `confined`.
 
     The error accounts for data that overlap in time and for ions that move together (see `_Displacements`); it is
     calibrated on walks in the tests. Slopes over t/2 ... t weigh lags nearly as generalised least squares would, whose
@@ -234,13 +237,15 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
         Time between frames, ps.
     dimensions
         d.
+    confined
+        MSD that ions may reach without diffusing, A^2.
 
     Raises
     ------
     StatisticsError
-        If the run has fewer than 100 frames, if the slope of the MSD has not settled, or if the interval
-        of D includes zero; the message gives what was found and what would help, `upper` the upper bound of D from
-        the last slope (95 %, A^2/ps).
+        If the run has fewer than 100 frames, if the slope of the MSD has not settled or the MSD has not gone beyond
+        `confined`, or if the interval of D includes zero; the message gives what was found and what would help, `upper`
+        the upper bound of D from the last slope (95 %, A^2/ps).
 
     References
     ----------
@@ -251,10 +256,10 @@ def diffusivity(paths: NDArray[np.float64], time_step: float, dimensions: int = 
     """
     moved = _Displacements(len(paths))
     moved.add(paths)
-    return _diffusivity(moved, _windows(moved, time_step, dimensions), time_step)
+    return _diffusivity(moved, _windows(moved, time_step, dimensions), time_step, confined)
 
 
-def _diffusivity(moved: _Displacements, windows: Sequence[_Window], time_step: float) -> Diffusion:
+def _diffusivity(moved: _Displacements, windows: Sequence[_Window], time_step: float, confined: float) -> Diffusion:
     frames = moved.frames
     length = frames * time_step
     if frames < _FEWEST:
@@ -283,6 +288,12 @@ def _diffusivity(moved: _Displacements, windows: Sequence[_Window], time_step: f
             f"not yet diffusive in {length:g} ps: the slope of the MSD has not settled ({seen}, cm2/s); {bound}",
             upper,
         )
+    if (reached := moved.average({ends[last]: 1.0}).value) < confined:
+        raise StatisticsError(
+            f"not yet diffusive in {length:g} ps: the MSD is {reached:.3g} A^2 at {ends[last] * time_step:g} ps, and "
+            f"up to {confined:g} A^2 it may be motion within a cage; {bound}",
+            upper,
+        )
     chosen = settled + 1
     fall = moved.average(_minus(lines[chosen], lines[chosen + 1]))
     estimate = _widened(slopes[chosen], max(0.0, fall.value))
@@ -299,7 +310,9 @@ def _widened(estimate: Estimate, systematic: float) -> Estimate:
     return Estimate(estimate.value, stderr, estimate.dof * (stderr / max(estimate.stderr, 1e-300)) ** 4)
 
 
-def msd(paths: NDArray[np.float64] | Iterable[NDArray[np.float64]], time_step: float) -> xr.Dataset:
+def msd(
+    paths: NDArray[np.float64] | Iterable[NDArray[np.float64]], time_step: float, confined: float = 0.0
+) -> xr.Dataset:
     """MSD of all lags with its error, and the tracer diffusion coefficient.
 
     Parameters
@@ -309,6 +322,8 @@ def msd(paths: NDArray[np.float64] | Iterable[NDArray[np.float64]], time_step: f
         time, arrays of that shape.
     time_step
         Time between frames, ps.
+    confined
+        MSD that ions may reach without diffusing, A^2 (see `diffusivity`).
 
     Returns
     -------
@@ -340,7 +355,7 @@ def msd(paths: NDArray[np.float64] | Iterable[NDArray[np.float64]], time_step: f
     attrs, units = {}, A2_PER_PS_TO_CM2_PER_S
     windows = _windows(moved, time_step, 3)
     try:
-        found = _diffusivity(moved, windows, time_step)
+        found = _diffusivity(moved, windows, time_step, confined)
         start, stop = found.start, found.stop
         d = found.estimate.scaled(units).variables("diffusivity", floor=0.0)
     except StatisticsError as error:

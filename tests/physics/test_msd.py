@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kinisi_example import XDATCAR, direct_msd
+from scipy import signal
 from strategies import seeds
 from walks import WALKS, brownian, caged, trapped
 
@@ -197,3 +198,29 @@ def test_bad_paths() -> None:
         msd(np.zeros((10, 0, 3)), 1.0)
     with pytest.raises(TrajectoryError, match="not finite"):
         msd(np.full((10, 2, 3), np.nan), 1.0)
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_what_stays_in_a_cage_gives_no_value_however_straight_its_msd(seed: int) -> None:
+    """Ions on springs that relax within 40 ps, 60 ps long: their MSD (12 A^2 at last) still looks like a line."""
+    rng = np.random.default_rng(seed)
+    frames, step, relaxation, plateau = 600, 0.1, 40.0, 12.0
+    keep = math.exp(-step / relaxation)
+    kicks = rng.normal(size=(frames, 200, 3)) * math.sqrt((1 - keep**2) * plateau / 6)
+    kicks[0] = rng.normal(size=(200, 3)) * math.sqrt(plateau / 6)
+    paths = signal.lfilter([1.0], [1.0, -keep], kicks, axis=0)
+    with pytest.raises(StatisticsError, match="may be motion within a cage|has not settled") as error:
+        diffusivity(paths, step, confined=15.0)
+    # The bound is that of the last slope, which is above zero.
+    assert error.value.upper > 0.0
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_what_goes_beyond_a_cage_is_what_it_was(seed: int) -> None:
+    """D of 1 A^2/ps: 300 A^2 after 50 ps."""
+    paths = np.cumsum(np.random.default_rng(seed).normal(0, math.sqrt(0.2), (1000, 20, 3)), axis=0)
+    assert diffusivity(paths, 0.1, confined=15.0) == diffusivity(paths, 0.1)
+    with pytest.raises(StatisticsError, match=r"the MSD is .* A\^2 at 50 ps, and up to 1000 A\^2"):
+        diffusivity(paths, 0.1, confined=1000.0)
