@@ -114,7 +114,7 @@ def advise(known: Sequence[Any], folder: Path, *, relaxes: bool) -> Advice | str
             if not found:
                 continue
             errors, actions = f"{name} ({', '.join(sorted(found['errors']))})", found["actions"] or []
-            tags, refused = sort(actions, before, relaxes)
+            tags, refused = taken_and_refused(actions, before, relaxes)
             if refused:
                 return (
                     f"custodian ({errors}) would change {', '.join(refused)}, which makes it another calculation: that "
@@ -126,7 +126,7 @@ def advise(known: Sequence[Any], folder: Path, *, relaxes: bool) -> Advice | str
     return why
 
 
-def sort(
+def taken_and_refused(
     actions: Sequence[Mapping[str, Any]], incar: Mapping[str, Any], relaxes: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Custodian's actions as tags that are taken (None: taken away), and changes that are not."""

@@ -892,7 +892,7 @@ def test_only_the_way_to_the_ground_state_may_change(
     action: dict[str, Any], relaxes: bool, tags: dict[str, Any], refused: list[str]
 ) -> None:
     incar = {"EDIFF": 1e-5, "ENCUT": 550, "PREC": "Accurate", "NBANDS": 100, "IMIX": 1, "IBRION": -1}
-    assert vasp_errors.sort([action], incar, relaxes) == (tags, refused)
+    assert vasp_errors.taken_and_refused([action], incar, relaxes) == (tags, refused)
 
 
 def test_corrections_outlive_the_process_that_made_them(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
