@@ -298,6 +298,8 @@ def draw_energies(lake: Lake, runs: Sequence[RunRecord], folder: Path) -> list[P
             written += save(energies.plot_hull(lake.open_run(group[0].id), note), stem)
         else:
             group.sort(key=lambda r: float(r.parameters["inversion"]))
+            if chosen := group[0].parameters.get("orderings"):
+                note += f"; of the S/halide orderings {', '.join(map(str, chosen))}"
             data = [(f"{100 * r.parameters['inversion']:g} %", lake.open_run(r.id)) for r in group]
             written += save(energies.plot_site_energies(data, f"{group[0].parameters['formula']}. {note}"), stem)
     return written

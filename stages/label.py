@@ -168,6 +168,8 @@ def _labels(atoms: Atoms, calculator: Any) -> dict[str, Any]:
         arrays["stress"] = frame.get_stress()
     if wrong := [name for name, values in arrays.items() if not np.isfinite(values).all()]:
         raise CalculatorError(f"the {wrong[0]} is not finite")
+    if corrections := getattr(calculator, "corrections", []):  # of vasp, by custodian
+        arrays["corrections"] = np.array(corrections)
     return {"stress": np.full(6, np.nan), **arrays}
 
 
@@ -233,10 +235,12 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             stress=[a["stress"] for _, a in labelled],
             voigt=["xx", "yy", "zz", "yz", "xz", "xy"],
         )
-        provenance = collect_provenance(config)
+        corrected = {str(n): a["corrections"].tolist() for n, (_, a) in enumerate(labelled) if "corrections" in a}
+        provenance = {**collect_provenance(config), **({"corrections": corrected} if corrected else {})}
+        scalars = {"failed": len(failed), **({"corrected": len(corrected)} if corrected else {})}
         while run_id is None:
             try:
-                run_id = lake.publish("label", parameters, dataset, parents, LABEL, {"failed": len(failed)}, provenance)
+                run_id = lake.publish("label", parameters, dataset, parents, LABEL, scalars, provenance)
             except RunningElsewhereError:  # the same command, at the same moment
                 time.sleep(0.5)
                 run_id = published(lake, "label", parameters, parents, LABEL.version)

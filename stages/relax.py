@@ -72,7 +72,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         if reason:
             raise CalculatorError(_again(reason, attempt.publish_failure(reason, dataset)))
         report(1, 1)
-        return [attempt.publish(dataset)]
+        corrections = "; ".join(getattr(atoms.calc, "corrections", []))  # of vasp, by custodian
+        return [attempt.publish(dataset, {"corrections": corrections} if corrections else None)]
 
 
 def _again(reason: str, run_id: str) -> str:

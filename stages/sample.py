@@ -122,9 +122,9 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         atoms.set_cell(atoms.cell.array * (1 + config.strain), scale_atoms=True)
         if config.kind in MOVING:
             follow = _inside if config.inside else _dynamics
-            frames, ended, caught = follow(atoms, config, attempt, report)
+            frames, ended, more = follow(atoms, config, attempt, report)
         else:
-            caught = 0
+            more = {"caught": 0}
             frames, ended = list(_rattled(atoms, config) if config.kind == "rattle" else _squeezed(atoms, config)), ""
         for frame in frames:
             # Of a melt and quench, each has the name of its part.
@@ -136,7 +136,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             temperature=[frame.info.get("temperature", np.nan) for frame in frames],
             sample_energy=[frame.info.get("energy", np.nan) for frame in frames],
         )
-        return [attempt.publish(dataset, {"frames": len(frames), "ended": ended or "as planned", "caught": caught})]
+        return [attempt.publish(dataset, {"frames": len(frames), "ended": ended or "as planned", **more})]
 
 
 def run_all(configs: Sequence[Config], lake: Lake, jobs: int, report: Report = silent) -> list[str]:
@@ -195,8 +195,12 @@ def _whole(config: Config) -> tuple[Ramp, ...]:
     )
 
 
-def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> tuple[list[Atoms], str, int]:
-    """Frames that are kept, why it ended early, and how many of the last were caught on the way there.
+_Followed = tuple[list[Atoms], str, dict[str, float | str]]
+"""Frames that are kept, why it ended early, and scalars of the run."""
+
+
+def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> _Followed:
+    """Frames that are kept, why it ended early, and how many of them were caught on the way there.
 
     Each `CHECKPOINT_SECONDS` they are kept for a later attempt.
     """
@@ -235,24 +239,26 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
                     raise KeyboardInterrupt
     except (SimulationError, ExtrapolationError) as error:
         ended = str(error)
-    return kept, ended, caught
+    return kept, ended, {"caught": caught}
 
 
-def _inside(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> tuple[list[Atoms], str, int]:
+def _inside(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> _Followed:
     """As `_dynamics`, by VASP itself: its folders are what a later attempt goes on from."""
     from argyase.dynamics.inside_vasp import VaspMD
 
     simulation = VaspMD(atoms, parse_settings(config.settings, "sample.settings"), dynamics(config))
     attempt.checkpoint({"step": 0})
     kept: list[Atoms] = []
+    ended = ""
     try:
         for frame in simulation.frames():
             if frame.produced:
                 kept.append(_kept(atoms, frame, len(kept)))
             report(frame.step, simulation.total_steps)
     except SimulationError as error:
-        return kept, str(error), 0
-    return kept, "", 0
+        ended = str(error)
+    corrections = "; ".join(simulation.corrections)
+    return kept, ended, {"caught": 0, **({"corrections": corrections} if corrections else {})}
 
 
 def _kept(atoms: Atoms, frame: Frame, number: int) -> Atoms:

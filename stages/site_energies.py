@@ -48,6 +48,9 @@ class Config:
     quantity: Literal["lattice", "charged"] = setting("lattice", help="see above")
     calculator: str = setting("mtp", help=CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
+    orderings: tuple[int, ...] = setting(
+        (), help="numbers of the S/halide orderings to take, 0 the first as argyase orderings has them (default: all)"
+    )
     bandwidth_eV: float = setting(0.05, help="standard deviation of the kernel of the densities", unit="eV")
     starts: int = setting(8, help="lattice: starts of the search for the places of the other Li")
     jobs: int = setting(1, help="processes that compute at once")
@@ -94,6 +97,8 @@ def _one(config: Config, inversion: float, lake: Lake, report: Report) -> str:
     }  # fmt: skip
     if config.quantity == "lattice":
         about["starts"] = config.starts
+    if config.orderings:
+        about["orderings"] = sorted(set(config.orderings))
     samples = _samples(config, inversion, a)
     occupied, parents = _labelled(config, about, "occupied", [s.occupied for s in samples], lake, report)
     empty, more = _labelled(config, about, "empty", [s.empty for s in samples], lake, report)
@@ -124,8 +129,16 @@ def _samples(config: Config, inversion: float, a: float) -> list[_Sample]:
     from argyase.structures.ordering import distinct_orderings, ewald_arrangements, inequivalent
 
     on_4a, on_4d, lithium = occupations(config.x, inversion, (1, 1, 1))
+    known = distinct_orderings(on_4a, on_4d)
+    if wrong := sorted(set(config.orderings) - set(range(len(known)))):
+        raise ConfigError(
+            f"site_energies.orderings = {wrong[0]}: at x = {config.x:g} and inversion = {inversion:g} there are "
+            f"{len(known)}, counted from 0"
+        )
     found = []
-    for n, ordering in enumerate(distinct_orderings(on_4a, on_4d)):
+    for n, ordering in enumerate(known):
+        if config.orderings and n not in config.orderings:
+            continue
         masks = ordering.halide_4a, ordering.halide_4d
         for kind in KINDS:
             where = sites.orbit(sites.TETRAHEDRAL_SITES[kind])

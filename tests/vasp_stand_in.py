@@ -10,6 +10,11 @@ truncated     ends without a word in the middle of its files, with exit code 0
 unconverged   the electrons never converge
 killed        kills itself half way through its ionic steps
 exchanged     computes other elements than POTCAR says, as if a wrapper had exchanged it
+slow          the electrons converge only with ALGO = All
+edddav, brmix, zbrent, tet
+              dies with the message of VASP, unless INCAR has what custodian corrects it by: ALGO = All, IMIX = 1,
+              EDIFF = 1e-6, ISMEAR = 0; edddav at the second ionic step if there are several, zbrent at the third
+hopeless      whatever INCAR has
 
 VASP_STAND_IN_FORMULA limits this to structures of one formula, VASP_STAND_IN_STEP_S makes every electronic step take
 that many seconds.
@@ -39,11 +44,23 @@ KNOWN = {
     "PARAM1": (FLOAT, 0.0), "PARAM2": (FLOAT, 0.0), "AGGAC": (FLOAT, 1.0), "LUSE_VDW": (BOOL, False),
     "NELECT": (FLOAT, 0.0), "IBRION": (INT, -1), "NSW": (INT, 0), "ISIF": (INT, 2), "ISYM": (INT, 2),
     "POTIM": (FLOAT, 0.5), "MDALGO": (INT, 0), "SMASS": (FLOAT, -3.0), "TEBEG": (FLOAT, 0.0), "TEEND": (FLOAT, 0.0),
+    "ALGO": (WORD, "Normal"), "ISEARCH": (INT, 0), "IMIX": (INT, 4), "NELMIN": (INT, 2), "ISTART": (INT, 0),
+    "NELMDL": (INT, -5), "BMIX": (FLOAT, 1.0), "AMIX_MAG": (FLOAT, 1.6), "BMIX_MAG": (FLOAT, 1.0),
     "NBLOCK": (INT, 1), "LCHARG": (BOOL, True), "LWAVE": (BOOL, True), "NCORE": (INT, 1), "KPAR": (INT, 1),
 }  # fmt: skip
 """Tags, their type and what they are when they are not given."""
 
-FAULTS = ("truncated", "unconverged", "killed", "exchanged")
+MESSAGES = {
+    "edddav": (" Error EDDDAV: Call to ZHEGV failed. Returncode =  17 1   5", "ALGO", "All", 2),
+    "brmix": (" BRMIX: very serious problems\n the old and the new charge density differ", "IMIX", 1, 1),
+    "zbrent": (" ZBRENT: fatal error in bracketing\n     please rerun with smaller EDIFF, or copy CONTCAR\n"
+               "     to POSCAR and continue", "EDIFF", 1e-6, 3),
+    "tet": (" VERY BAD NEWS! internal error in subroutine IBZKPT:\n Tetrahedron method fails for NKPT<4. NKPT = 1",
+            "ISMEAR", 0, 1),
+}  # fmt: skip
+"""What VASP prints before it dies, the tag and the value that help, and the ionic step at which it happens."""
+
+FAULTS = ("truncated", "unconverged", "killed", "exchanged", "slow", "hopeless", *MESSAGES)
 
 
 def read_incar() -> dict[str, Any]:
@@ -217,6 +234,8 @@ class Run:
             time.sleep(float(os.environ.get("VASP_STAND_IN_STEP_S", "0")))
             self.outcar.write(f"--------------------------------------- Iteration {self.step:6d}({n:4d})  --------\n")
             found.append(energy + error)
+            self.outcar.write(f" number of electron {self.incar['NELECT']:15.7f} magnetization\n")
+            self.die_of_a_known_error()
             change = found[-1] - found[-2] if n > 1 else found[-1]
             self.outcar.write(f" total energy-change (2. order) :{change: .7E}  ({change: .7E})\n")
             self.oszicar.write(f"DAV: {n:3d}   {found[-1]: .12E}   {change: .5E}  {change: .5E}  1000   0.1E+00\n")
@@ -227,7 +246,8 @@ class Run:
                 why = "because hard stop was set"
                 self.done = "hard stop"
                 break
-            error *= -1.0 if "unconverged" in self.faults else 1e-2
+            slow = "slow" in self.faults and self.incar["ALGO"] != "All"
+            error *= -1.0 if "unconverged" in self.faults or slow else 1e-2
         self.outcar.write(f"------------------------ aborting loop {why} --------\n")
         if self.incar["LWAVE"]:
             Path("WAVECAR").write_text("not the waves of VASP\n")
@@ -295,6 +315,14 @@ class Run:
     def energies(energy: float) -> str:
         names = ("e_fr_energy", "e_wo_entrp", "e_0_energy")
         return "<energy>" + "".join(f'<i name="{name}">{energy:18.8f} </i>' for name in names) + "</energy>"
+
+    def die_of_a_known_error(self) -> None:
+        for fault in MESSAGES.keys() & set(self.faults):
+            message, tag, value, step = MESSAGES[fault]
+            helped = self.incar[tag] == value and "hopeless" not in self.faults
+            if self.step == min(step, max(self.incar["NSW"], 1)) and not helped:
+                print(message, flush=True)
+                self.end_here(0)
 
     def at_half_way(self, fault: str) -> bool:
         return fault in self.faults and self.step > self.incar["NSW"] // 2

@@ -15,7 +15,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from argyase.errors import CalculatorError, ConfigError
 
-ENGINES = ("mtp", "lammps", "sevennet", "chgnet", "gpaw", "vasp")
+ENGINES = ("mtp", "lammps", "sevennet", "chgnet", "mace", "gpaw", "vasp")
 """Names that `calculator` knows; ``module:factory`` names anything else."""
 
 WEIGHTS = (
@@ -42,7 +42,8 @@ def calculator(name: str, **settings: Any) -> BaseCalculator:
         One of `ENGINES`, or ``module:factory``, a callable that returns an ASE calculator.
     settings
         Of the engine: ``potential`` (and ``species``) of mtp, ``lines`` and ``species`` of lammps, ``checkpoint`` (and
-        ``modal``) of sevennet, ``model`` of chgnet, ``threads`` of all these but lammps; those of
+        ``modal``) of sevennet, ``model`` of chgnet, ``model`` (and ``head``, ``dtype``) of mace, ``threads`` of all
+        these but lammps; those of
         `argyase.calculators.gpaw.GpawInPresets`; ``preset`` and tags of INCAR of vasp (see
         `argyase.calculators.vasp.VaspInFolders`); the arguments of the factory.
 
@@ -173,5 +174,6 @@ def missing(extra: str, error: ImportError) -> CalculatorError:
     """The error of an engine that is not installed."""
     return CalculatorError(
         f"calculator {extra!r} is not installed ({error}); install it by pip install 'argyase[{extra}]' (before that, "
-        "to do without several GB of CUDA, the CPU build of torch: see Get Started on pytorch.org)"
+        "to do without several GB of CUDA, the CPU build of torch: pip install torch --index-url "
+        "https://download.pytorch.org/whl/cpu)"
     )

@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ from ase.config import ASEEnvDeprecationWarning, cfg
 from ase.data import atomic_numbers
 from ase.io.vasp import read_vasp
 
-from argyase.calculators import Engine
+from argyase.calculators import Engine, vasp_errors
 from argyase.errors import CalculatorError, ConfigError
 
 _PBE = {"xc": "PBE", "ediff": 1e-5, "ismear": 0, "sigma": 0.05, "lcharg": False}
@@ -126,6 +127,9 @@ class VaspInFolders(Vasp):
         ended.
     version
         Version that VASP must have, e.g. ``6.4.2``.
+    custodian
+        Ask custodian about a run that failed, and run it again with what `argyase.calculators.vasp_errors` takes of its
+        advice, up to `argyase.calculators.vasp_errors.CORRECTIONS` times within the same time limit.
     tags
         Tags of INCAR, and xc, pp, pp_version, charge (e), kpts and custom of ASE; None takes a tag of the preset away.
 
@@ -147,6 +151,7 @@ class VaspInFolders(Vasp):
         keep: bool = False,
         walltime_s: float | None = None,
         version: str = "",
+        custodian: bool = False,
         **tags: Any,
     ) -> None:
         if preset not in PRESETS:
@@ -162,6 +167,8 @@ class VaspInFolders(Vasp):
         for name, value in (("k_density", k_density), ("walltime_s", walltime_s)):
             if value is not None and (not isinstance(value, int | float) or value < 0):
                 raise ConfigError(f"vasp: {name} = {value!r}: expected a number, not below 0")
+        if not isinstance(custodian, bool):
+            raise ConfigError(f"vasp: custodian = {custodian!r}: expected true or false")
         own = {**PRESETS[preset], **{k: _checked(k, v) for k, v in ((k.lower(), v) for k, v in tags.items())}}
         density = own.pop("k_density")
         self._density = density if k_density is None else float(k_density)
@@ -169,6 +176,8 @@ class VaspInFolders(Vasp):
         self._preset, self._wanted_version = preset, version
         self._setups = {**SETUPS, **setups}
         self._root, self._keep, self._limit = Path(directory).absolute(), keep, walltime_s
+        self._custodian = custodian
+        self.corrections: list[str] = []
         super().__init__(setups=self._setups, gamma=True, **own)
 
     @property
@@ -177,13 +186,17 @@ class VaspInFolders(Vasp):
         return (self.int_params["nsw"] or 0) > 0 and self.int_params["ibrion"] != -1
 
     def check_installed(self) -> None:
-        """Look for the command and the folder of the POTCARs where ASE looks for them.
+        """Look for the command and the folder of the POTCARs where ASE looks for them, and for custodian if asked.
 
         Raises
         ------
         ConfigError
             If one is missing; it says what to set.
+        CalculatorError
+            If custodian is.
         """
+        if self._custodian:
+            vasp_errors.handlers()
         where = "in the environment, or in the section [environment] of ASE's file ~/.config/ase/config.ini"
         if not _configured(*self.env_commands):
             raise ConfigError(
@@ -235,25 +248,61 @@ class VaspInFolders(Vasp):
             self.directory = str(folder)
             Calculator.calculate(self, atoms, properties, system_changes)
             self.clear_results()
+            tags = self._earlier_corrections(folder)
             if (folder / "finished").is_file():
                 self.initialize(self.atoms)
             else:
-                self._run_in(folder)
+                self._run_in(folder, tags)
             self.update_atoms(atoms)
             self.read_results()
             if not (self._keep or self.moves_atoms):
                 shutil.rmtree(folder)
 
-    def _run_in(self, folder: Path) -> None:
-        steps = self._prepare(folder)
-        code, asked = self._execute(folder)
-        if problem := self._problem(folder, code, steps):
+    def _run_in(self, folder: Path, tags: dict[str, Any]) -> None:
+        handlers = vasp_errors.handlers() if self._custodian else []
+        begun = time.monotonic()
+        for more in range(vasp_errors.CORRECTIONS, -1, -1):
+            steps = self._prepare(folder, tags)
+            left = None if self._limit is None else max(self._limit - (time.monotonic() - begun), 0.0)
+            code, asked = self._execute(folder, left)
+            if not (problem := self._problem(folder, code, steps)):
+                break
             if asked:
                 problem = f"stopped before the time limit of {self._limit:g} s: {problem}"
+            elif handlers:
+                told = vasp_errors.advise(handlers, folder, relaxes=self.moves_atoms and self.int_params["ibrion"] != 0)
+                if isinstance(told, str):
+                    problem += f"; {told}"
+                elif more:
+                    tags.update(told.tags)
+                    self._correct(folder, tags, str(told))
+                    continue
+                else:
+                    problem += f"; after {vasp_errors.CORRECTIONS} corrections custodian would try {told}"
+            if self.corrections:
+                problem += f"; corrected before: {'; '.join(self.corrections)}"
             raise CalculatorError(f"vasp: {problem}; its files are in {folder}, and the same again goes on from them")
         (folder / "finished").touch()
         for name in _LARGE:
             (folder / name).unlink(missing_ok=True)
+
+    def _correct(self, folder: Path, tags: dict[str, Any], how: str) -> None:
+        """Keep a correction in the folder, for whoever goes on there or reads it."""
+        self.corrections.append(how)
+        text = json.dumps({"corrections": self.corrections, "tags": tags})
+        (folder / "corrections.new").write_text(text)
+        os.replace(folder / "corrections.new", folder / "corrections.json")
+
+    def _earlier_corrections(self, folder: Path) -> dict[str, Any]:
+        """Tags of the corrections that were made in this folder; those of a run that did not end, only if asked."""
+        path, self.corrections = folder / "corrections.json", []
+        if not self._custodian and not (folder / "finished").is_file():
+            path.unlink(missing_ok=True)
+        if not path.is_file():
+            return {}
+        kept = json.loads(path.read_text())
+        self.corrections = list(kept["corrections"])
+        return dict(kept["tags"])
 
     def _name(self, atoms: Atoms) -> str:
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode())
@@ -263,8 +312,11 @@ class VaspInFolders(Vasp):
             digest.update((np.round(values, 8) + 0.0).astype("<f8").tobytes())  # adding zero turns -0 into 0
         return f"{atoms.get_chemical_formula('hill')}-{digest.hexdigest()[:16]}"
 
-    def _prepare(self, folder: Path) -> int:
-        """Write the input, to begin where an earlier attempt ended if there is one; the ionic steps to do."""
+    def _prepare(self, folder: Path, tags: Mapping[str, Any]) -> int:
+        """Write the input, to begin where an earlier attempt ended if there is one; the ionic steps to do.
+
+        `tags` go over those of this calculation.
+        """
         steps, dynamics = self.int_params["nsw"] or 0, self.int_params["ibrion"] == 0
         parts = sorted(folder.glob("part*"))
         goes_on = self.moves_atoms and _same_atoms(folder / "CONTCAR", self.atoms)
@@ -283,6 +335,8 @@ class VaspInFolders(Vasp):
             (folder / name).unlink(missing_ok=True)
         self._check_potcars()
         self.write_input(self.atoms)
+        if tags:
+            (folder / "INCAR").write_text(_with_tags((folder / "INCAR").read_text(), tags))
         if not goes_on:
             return steps
         shutil.copyfile(folder / "CONTCAR", folder / "POSCAR")
@@ -313,8 +367,8 @@ class VaspInFolders(Vasp):
                 f"{', '.join(self.ppp_list)}"
             )
 
-    def _execute(self, folder: Path) -> tuple[int, bool]:
-        """Run the command in the folder; its exit code, and whether it was asked to stop."""
+    def _execute(self, folder: Path, limit: float | None) -> tuple[int, bool]:
+        """Run the command in the folder, up to `limit` seconds; its exit code, and whether it was asked to stop."""
         command, asked = self.make_command(), False
         with (folder / "vasp.out").open("w") as out:
             # A group of its own, so that all of mpirun's processes can be ended.
@@ -329,12 +383,12 @@ class VaspInFolders(Vasp):
             )
             try:
                 try:
-                    process.wait(None if self._limit is None else STOP_AT * self._limit)
+                    process.wait(None if limit is None else STOP_AT * limit)
                 except subprocess.TimeoutExpired:
                     asked = True
                     (folder / "STOPCAR").write_text("LSTOP = .TRUE.\n" if self.moves_atoms else "LABORT = .TRUE.\n")
                     with suppress(subprocess.TimeoutExpired):
-                        process.wait((1 - STOP_AT) * (self._limit or 0.0))
+                        process.wait((1 - STOP_AT) * (limit or 0.0))
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGTERM)
@@ -373,6 +427,15 @@ class VaspInFolders(Vasp):
         if self.moves_atoms and "reached required accuracy" not in outcar:
             return f"the ions did not converge in NSW = {steps} steps"
         return ""
+
+
+def _with_tags(incar: str, tags: Mapping[str, Any]) -> str:
+    """INCAR with some tags set anew, or taken away (None)."""
+    lines = [line for line in incar.splitlines() if line.partition("=")[0].strip().upper() not in tags]
+    for tag, value in tags.items():
+        if value is not None:
+            lines.append(f"{tag} = {f'.{value!s}.'.upper() if isinstance(value, bool) else value}")
+    return "\n".join(lines) + "\n"
 
 
 def _checked(tag: str, value: Any) -> Any:

@@ -62,6 +62,7 @@ class VaspMD(Simulation):
                     f"{part.segment.kind}: ensemble = {part.segment.ensemble!r}: inside VASP only nvt is possible"
                 )
         self._calculator, self._atoms, self.step = own, atoms.copy(), 0
+        self.corrections: list[str] = []
         if not self._made(self._steps[0]).moves_atoms:
             raise ConfigError(f"vasp: preset = {own['preset']!r} does not move atoms; take preset=aimd")
         # On ideal sites half of the kinetic energy turns into potential energy at once: start with twice.
@@ -82,6 +83,7 @@ class VaspMD(Simulation):
             start, calculator = self._atoms, self._made(part)
             calculator.check_installed()
             calculator.get_potential_energy(start.copy())
+            self.corrections += [f"{part.segment.kind}: {how}" for how in calculator.corrections]
             folder = Path(calculator.directory)
             steps = self._read(folder, part, calculator.resort)
             for number in range(self._settings.sample_steps, part.last - part.first + 1, self._settings.sample_steps):

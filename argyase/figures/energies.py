@@ -76,7 +76,7 @@ def plot_site_energies(runs: Sequence[Labelled], note: str = "") -> Figure:
             ax.text(1.02, 0.95, words, transform=ax.transAxes, ha="left", va="top", fontsize=6)
             ax.text(0.015, 0.93, label, transform=ax.transAxes, ha="left", va="top")
             ax.set(ylim=(0, 1.08 * float(np.max(data["density"]))), xlim=(low, high))
-        axes[0].legend(loc="upper center", ncols=3)
+        axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # peaks may be anywhere
         axes[-1].set_xlabel(_WORDS[quantity])
         figure.supylabel("density per site (1/eV)", fontsize=8)
         footnote(figure, note)

@@ -139,7 +139,7 @@ def test_chgnet_is_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("name", "settings", "error", "said"),
     [
-        ("vsap", {}, ConfigError, "known are mtp, lammps, sevennet, chgnet, gpaw, vasp, and module:factory"),
+        ("vsap", {}, ConfigError, "known are mtp, lammps, sevennet, chgnet, mace, gpaw, vasp, and module:factory"),
         ("no.such.module:X", {}, CalculatorError, "cannot import no.such.module"),
         ("ase.calculators.emt:ETM", {}, ConfigError, "has no 'ETM'"),
         ("mtp", {"potental": "x"}, ConfigError, "calculator mtp: settings {'potental': 'x'}"),
@@ -154,7 +154,12 @@ def test_wrong_names(name: str, settings: dict[str, Any], error: type[Exception]
 @pytest.mark.parametrize("name", [e for e in ENGINES if e not in ("mtp", "lammps", "vasp")])
 def test_what_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a machine without it, whether or not this one has it.
-    parts = {"sevennet": ("sevenn", "sevenn.util"), "chgnet": ("chgnet", "chgnet.model"), "gpaw": ("gpaw",)}
+    parts = {
+        "sevennet": ("sevenn", "sevenn.util"),
+        "chgnet": ("chgnet", "chgnet.model"),
+        "mace": ("mace",),
+        "gpaw": ("gpaw",),
+    }
     for module in parts[name]:
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(CalculatorError, match=rf"pip install 'argyase\[{name}\]'"):

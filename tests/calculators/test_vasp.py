@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from pymatgen.io.vasp.inputs import Poscar
 from pymatgen.io.vasp.outputs import Oszicar, Outcar, Vasprun, Xdatcar
 from strategies import seeds
 
-from argyase.calculators import calculator, identity, single_point
+from argyase.calculators import calculator, identity, single_point, vasp_errors
 from argyase.calculators.vasp import PRESETS, k_mesh
 from argyase.datalake.lake import Lake
 from argyase.dynamics.inside_vasp import VaspMD, read_xdatcar
@@ -85,8 +86,11 @@ def write_potcar(pp: Path, name: str, content: str = "") -> None:
     path = pp / "potpaw_PBE" / name / "POTCAR"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"  PAW_PBE {title} for tests\n   TITEL  = PAW_PBE {title} for-tests\n   LULTRA = F\n   IUNSCR = 1\n"
-        f"   RPACOR = 1.0\n   POMASS = 1.0; ZVAL   = {VALENCES[title]:8.3f}    mass and valenz\n End of Dataset\n"
+        f"  PAW_PBE {title} for tests\n parameters from PSCTR are:\n   TITEL  = PAW_PBE {title} for-tests\n"
+        "   LULTRA = F\n   IUNSCR = 1\n   RPACOR = 1.0\n"
+        f"   POMASS = 1.0; ZVAL   = {VALENCES[title]:8.3f}    mass and valenz\n"
+        f"   VRHFIN = {title.split('_')[0]}: for tests\n   LEXCH  = PE\n"
+        "END of PSCTR-controll parameters\n local part\n  1.0 2.0 3.0\n End of Dataset\n"
     )
 
 
@@ -795,3 +799,179 @@ def test_a_frame_that_fails_is_no_label(
     lake_command.main(["failures", "--lake", str(lake.path)])
     assert capsys.readouterr().out == "0 failures\n"
     assert list((tmp_path / "vasp").iterdir()) == []
+
+
+# ---- custodian ----
+
+
+@pytest.mark.parametrize(
+    ("fault", "tags", "told"),
+    [
+        ("edddav", {"ALGO": "All", "ISEARCH": 1}, ["VaspErrorHandler (edddav): ALGO = All, ISEARCH = 1"]),
+        ("brmix", {"ISTART": 1, "IMIX": 1}, [f"VaspErrorHandler (brmix): {tag} = 1" for tag in ("ISTART", "IMIX")]),
+        ("slow", {"ALGO": "All", "ISEARCH": 1}, ["UnconvergedErrorHandler (Unconverged): ALGO = All, ISEARCH = 1"]),
+    ],
+)  # fmt: skip
+def test_what_custodian_corrects_is_the_same_calculation(
+    fault: str, tags: dict[str, Any], told: list[str], vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The energy and the forces of a run without the error, and the input of the paper but for the way there."""
+    monkeypatch.setenv("VASP_STAND_IN", fault)
+    atoms = copper()
+    atoms.calc = calculator("vasp", keep=True, custodian=True, **OF_COPPER)
+    found = atoms.get_potential_energy(), atoms.get_forces()
+    assert atoms.calc.corrections == told
+    (folder,) = vasp.iterdir()
+    assert len(list(folder.glob("error.*.tar.gz"))) == len(told)
+    assert parsed((folder / "INCAR").read_text()) == {**INCAR["label"], **tags}
+    atoms.calc = EMT()
+    # VASP's files give 8 digits.
+    assert found[0] == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
+    np.testing.assert_allclose(found[1], atoms.get_forces(), atol=1e-7)
+    # Read again, it still says how it was made.
+    again = copper()
+    again.calc = calculator("vasp", keep=True, **OF_COPPER)
+    assert again.get_potential_energy() == found[0]
+    assert again.calc.corrections == told
+    assert identity("vasp", custodian=True) == identity("vasp")
+
+
+def test_without_custodian_an_error_is_a_failure(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN", "edddav")
+    atoms = copper()
+    atoms.calc = calculator("vasp", **OF_COPPER)
+    with pytest.raises(CalculatorError, match=r"lacks the timing at its end; it said last: .*Error EDDDAV"):
+        atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize(
+    ("fault", "made", "said"),
+    [
+        ("tet", {"ismear": -5}, r"\(VaspErrorHandler \(tet\)\) would change ISMEAR = 0, which makes it another"),
+        ("edddav hopeless", {}, r"knows no correction, or .*; corrected before: VaspErrorHandler \(edddav\): ALGO"),
+        ("unconverged", {"nelm": 6}, r"in NELM = 6 steps; after 1 corrections custodian would try .*BMIX = 0\.001"),
+        ("exchanged", {}, r"was its POTCAR exchanged\?; custodian knows no correction, or none .*; its files"),
+    ],
+)  # fmt: skip
+def test_what_custodian_cannot_or_must_not_correct(
+    fault: str, made: dict[str, Any], said: str, vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VASP_STAND_IN", fault)
+    monkeypatch.setattr("argyase.calculators.vasp_errors.CORRECTIONS", 1)
+    atoms = copper()
+    atoms.calc = calculator("vasp", custodian=True, **made, **OF_COPPER)
+    with pytest.raises(CalculatorError, match=said):
+        atoms.get_potential_energy()
+    assert len(list(vasp.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "relaxes", "tags", "refused"),
+    [
+        ({"dict": "INCAR", "action": {"_set": {"EDIFF": 1e-6}}}, False, {"EDIFF": 1e-6}, []),
+        ({"dict": "INCAR", "action": {"_set": {"EDIFF": 1e-4}}}, False, {}, ["EDIFF = 0.0001"]),
+        ({"dict": "INCAR", "action": {"_set": {"SYMPREC": 1e-4, "ISYM": 0}}}, False, {"ISYM": 0}, ["SYMPREC = 0.0001"]),
+        ({"dict": "INCAR", "action": {"_set": {"POTIM": 0.25}}}, True, {"POTIM": 0.25}, []),
+        ({"dict": "INCAR", "action": {"_set": {"POTIM": 0.25}}}, False, {}, ["POTIM = 0.25"]),
+        ({"dict": "INCAR", "action": {"_set": {"IBRION": 1}}}, False, {}, ["IBRION = 1"]),
+        ({"dict": "INCAR", "action": {"_set": {"NBANDS": 110}}}, False, {"NBANDS": 110}, []),
+        ({"dict": "INCAR", "action": {"_set": {"NBANDS": 90}}}, False, {}, ["NBANDS = 90"]),
+        ({"dict": "INCAR", "action": {"_set": {"ICHARG": 11}}}, False, {}, ["ICHARG = 11"]),
+        ({"dict": "INCAR", "action": {"_set": {"PREC": "Accurate"}}}, False, {}, []),  # as it is
+        ({"dict": "INCAR", "action": {"_set": {"LREAL": False}}}, False, {}, ["LREAL = False"]),
+        ({"dict": "INCAR", "action": {"_unset": {"IMIX": 1}}}, False, {"IMIX": None}, []),
+        ({"dict": "INCAR", "action": {"_unset": {"ENCUT": 1}}}, False, {}, ["ENCUT = None"]),
+        ({"dict": "KPOINTS", "action": {"_set": {"generation_style": "Monkhorst"}}}, False, {}, ["KPOINTS"]),
+        ({"dict": "POSCAR", "action": {"_set": {"structure": {}}}}, True, {}, ["POSCAR"]),
+        ({"file": "WAVECAR", "action": {"_file_delete": {"mode": "actual"}}}, False, {}, []),
+        ({"file": "CONTCAR", "action": {"_file_copy": {"dest": "POSCAR"}}}, True, {}, []),
+        ({"file": "STOPCAR", "action": {"_file_create": {"content": "LSTOP = .TRUE."}}}, False, {}, ["STOPCAR"]),
+    ],
+)  # fmt: skip
+def test_only_the_way_to_the_ground_state_may_change(
+    action: dict[str, Any], relaxes: bool, tags: dict[str, Any], refused: list[str]
+) -> None:
+    incar = {"EDIFF": 1e-5, "ENCUT": 550, "PREC": "Accurate", "NBANDS": 100, "IMIX": 1, "IBRION": -1}
+    assert vasp_errors.taken_and_refused([action], incar, relaxes) == (tags, refused)
+
+
+def test_corrections_outlive_the_process_that_made_them(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same again goes on with them; without custodian it begins without."""
+    monkeypatch.setenv("VASP_STAND_IN", "edddav hopeless")
+    made = calculator("vasp", custodian=True, keep=True, **OF_COPPER)
+    with pytest.raises(CalculatorError):
+        made.get_potential_energy(copper())
+    (folder,) = vasp.iterdir()
+    kept = (folder / "corrections.json").read_bytes()
+    monkeypatch.setenv("VASP_STAND_IN", "edddav")
+    assert np.isfinite(made.get_potential_energy(copper()))
+    assert made.corrections == ["VaspErrorHandler (edddav): ALGO = All, ISEARCH = 1"]
+    (folder / "finished").unlink()
+    assert (folder / "corrections.json").read_bytes() == kept
+    with pytest.raises(CalculatorError, match="Error EDDDAV"):
+        calculator("vasp", **OF_COPPER).get_potential_energy(copper())
+    assert not (folder / "corrections.json").exists()
+
+
+def test_the_time_limit_is_of_all_corrections_together(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN", "slow")
+    monkeypatch.setenv("VASP_STAND_IN_STEP_S", "0.02")
+    atoms = copper()
+    atoms.calc = calculator("vasp", custodian=True, walltime_s=0.3, **OF_COPPER)
+    with pytest.raises(CalculatorError, match=r"stopped before the time limit of 0\.3 s"):
+        atoms.get_potential_energy()
+
+
+def test_custodian_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="custodian = 'yes': expected true or false"):
+        calculator("vasp", custodian="yes")
+    monkeypatch.setitem(sys.modules, "custodian.vasp", None)
+    with pytest.raises(CalculatorError, match=r"custodian is not installed .* by pip install 'argyase\[custodian\]'"):
+        calculator("vasp", custodian=True)
+    assert calculator("vasp").corrections == []
+
+
+def test_labels_say_how_they_were_corrected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [copper(1), bulk("Cu", cubic=True)]
+    ase.io.write(tmp_path / "frames.extxyz", frames)
+    monkeypatch.setenv("VASP_STAND_IN", "edddav")
+    monkeypatch.setenv("VASP_STAND_IN_FORMULA", "Cu4")
+    lake = Lake(tmp_path / "lake")
+    made = ('setups={"Cu": "", "Al": ""}', "custodian=true")
+    (run_id,) = label.run(label.Config(("frames.extxyz",), calculator="vasp", settings=made), lake)
+    assert len(label.read_frames(lake, [run_id])) == 2
+    record = lake.record(run_id)
+    assert record.scalars["corrected"] == 1
+    assert record.provenance["corrections"] == {"1": ["VaspErrorHandler (edddav): ALGO = All, ISEARCH = 1"]}
+    # They are labels as good as others: without custodian they are found, and not computed again.
+    assert label.run(label.Config(("frames.extxyz",), calculator="vasp", settings=made[:1]), lake) == [run_id]
+
+
+def test_a_relaxation_goes_on_from_where_it_failed(tmp_path: Path, vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(tmp_path / "lake")
+    monkeypatch.setenv("VASP_STAND_IN", "zbrent")
+    ase.io.write(tmp_path / "copper.extxyz", copper())
+    made = ("preset=relax", "isif=2", "custodian=true", 'setups={"Cu": "", "Al": ""}')
+    (run_id,) = relax.run(relax.Config("copper.extxyz", "vasp", made), lake)
+    assert lake.record(run_id).scalars["corrections"] == "VaspErrorHandler (zbrent): EDIFF = 1e-06, NELMIN = 8"
+    (folder,) = vasp.iterdir()
+    assert parsed((folder / "INCAR").read_text()) == {**INCAR["relax"], "ISIF": 2, "EDIFF": 1e-6, "NELMIN": 8}
+    # It died in the third step: the second run begins where the second step had led.
+    with tarfile.open(folder / "error.1.tar.gz") as packed:
+        packed.extractall(tmp_path / "failed", filter="data")
+    left, begun = read_vasp(tmp_path / "failed" / "error.1" / "CONTCAR"), read_vasp(folder / "POSCAR")
+    np.testing.assert_allclose(begun.positions, left.positions, atol=1e-9)
+    start = copper()[[0, 2, 1, 3]]  # Al before Cu
+    assert find_mic(begun.positions - start.positions, begun.cell)[1].max() > 0.01
+
+
+def test_a_dynamics_goes_on_from_where_it_failed(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN", "edddav")
+    settings = MDSettings(500.0, PIECES[1:2], sample_ps=0.004)
+    simulation = VaspMD(copper(), {"custodian": True, **OF_COPPER}, settings)
+    assert [frame.step for frame in simulation.frames()] == [2, 4]
+    assert simulation.corrections == ["rest: VaspErrorHandler (edddav): ALGO = All, ISEARCH = 1"]
+    (folder,) = vasp.iterdir()
+    # It died in the second of four steps.
+    assert parsed((folder / "INCAR").read_text())["NSW"] == 3
+    assert len(Xdatcar(str(folder / "part1" / "XDATCAR")).structures) == 1

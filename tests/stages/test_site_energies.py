@@ -62,6 +62,22 @@ def test_ordered_and_chlorine_rich(tmp_path: Path) -> None:
     assert lake.record(rich).parameters["formula"] == "Li5PS4Cl2"
 
 
+def test_one_ordering_of_two(tmp_path: Path) -> None:
+    """At 50 % there are two, of 12 and 24 distributions: one alone is its part of both, by its own weights."""
+    lake = Lake(tmp_path / "lake")
+    both, first = (
+        lake.open_run(site_energies.run(charged(inversion=(0.5,), orderings=n), lake)[0]) for n in ((), (0,))
+    )
+    assert (both.sizes["sample"], first.sizes["sample"]) == (48, 20)
+    own = both.isel(sample=np.flatnonzero(both["ordering"] == 0))
+    for name in ("charged_site_energy", "site_kind", "site_number"):
+        np.testing.assert_array_equal(own[name], first[name])
+    # Of each kind 12 of 36 distributions are its own.
+    np.testing.assert_allclose(own["weight"], first["weight"] * 12 / 36, atol=1e-12)
+    with pytest.raises(ConfigError, match=r"orderings = 1: at x = 0 and inversion = 0 there are 1, counted from 0"):
+        site_energies.run(charged(inversion=(0.0,), orderings=(0, 1)), lake)
+
+
 def test_engines_without_charge_are_refused(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     config = site_energies.Config(quantity="charged", inversion=(0.0,), settings=("potential=LiPSCl-study",))
