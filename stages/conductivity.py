@@ -47,7 +47,8 @@ def show(lake: Lake, ids: Sequence[str]) -> None:
         out.print(f"sigma: {reason}", highlight=False, markup=False)
     s = lake.record(ids[0]).scalars
     if (value := with_error(s, "conductivity")) != "not determined":
-        out.print(f"sigma = {value} mS/cm at {s['temperature']:.0f} K (Nernst-Einstein)", highlight=False)
+        equals = "" if value.startswith("<") else "= "
+        out.print(f"sigma {equals}{value} mS/cm at {s['temperature']:.0f} K (Nernst-Einstein)", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -210,7 +210,7 @@ def test_what_stays_in_a_cage_gives_no_value_however_straight_its_msd(seed: int)
     kicks = rng.normal(size=(frames, 200, 3)) * math.sqrt((1 - keep**2) * plateau / 6)
     kicks[0] = rng.normal(size=(200, 3)) * math.sqrt(plateau / 6)
     paths = signal.lfilter([1.0], [1.0, -keep], kicks, axis=0)
-    with pytest.raises(StatisticsError, match="may be motion within a cage|has not settled") as error:
+    with pytest.raises(StatisticsError, match=r"may be motion within a cage|has not settled") as error:
         diffusivity(paths, step, confined=15.0)
     # The bound is that of the last slope, which is above zero.
     assert error.value.upper > 0.0
