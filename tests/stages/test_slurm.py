@@ -105,6 +105,20 @@ def test_packed_jobs_and_the_image(cluster: Path) -> None:
     assert json.loads((cluster / "bin" / "slurm.json").read_text())["jobs"] == []
 
 
+def test_a_scale_of_a_campaign(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open("tiny.toml", "a") as file:
+        file.write("[scale.few.grid]\ntemperature_K = [600]\n")
+    call = ("tiny.toml", "--scale", "few", "--lake", "lake")
+    assert _cli.main(["submit", *call, "--profile", "cluster.toml"]) == 0
+    assert "argyase status tiny.toml --scale few tells how far" in words(capsys.readouterr().out)
+    fake_slurm.run(cluster / "bin" / "slurm.json")
+    assert _cli.main(["status", *call]) == 0
+    assert "1 MD runs: 1 done; 1 analysed" in words(capsys.readouterr().out)
+    report = (cluster / "slurm" / "tiny-few" / "1" / "log" / "report-0.txt").read_text()
+    assert report.count("│ Li6PS5Cl") == 1
+    assert "are not in the lake" not in report
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
