@@ -160,6 +160,8 @@ def test_a_scale_of_a_campaign(cluster: Path, capsys: pytest.CaptureFixture[str]
         ("[md]\ntreads = 4\n", "md.treads: unknown key; did you mean 'threads'?"),
         ('partiton = "x"\n', "cluster.partiton: unknown key; did you mean 'partition'?"),
         ("pack = 0\n", "pack and warn_s must be at least 1"),
+        ("[analysis]\nranks = 2\n", "ranks must be at least 1 in [md], and 1 elsewhere"),
+        ("pack = 2\n[md]\nranks = 2\n", "pack = 2 and md.ranks = 2: give one of them"),
     ],
 )
 def test_wrong_profiles(text: str, said: str, tmp_path: Path) -> None:
