@@ -27,6 +27,7 @@ from argyase.datalake import provenance
 from argyase.datalake.errors import DatalakeError
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import ArgyaseError, CalculatorError, ConfigError
+from argyase.potentials.lammps_plugin import started_ranks
 from argyase.stages import _config
 
 T = TypeVar("T")
@@ -55,10 +56,12 @@ def stage_main(
     description: str,
     epilogue: Callable[[Lake, list[str]], None] | None = None,
     create: bool = True,
+    ranks: bool = False,
 ) -> int:
     """Parse the command line of one stage, run it, print the ids of its runs; return the exit code.
 
-    A stage that needs a run to start from does not `create` the lake: a wrong --lake is an error.
+    A stage that needs a run to start from does not `create` the lake: a wrong --lake is an error. One that knows what
+    to do with MPI `ranks` is in `on_ranks`.
     """
     parser = argparse.ArgumentParser(prog=f"argyase {stage}", description=description)
     parser.add_argument("-c", "--config", help=f"campaign file with a [{stage}] table (- reads JSON from stdin)")
@@ -69,7 +72,8 @@ def stage_main(
     args = parser.parse_args(argv)
 
     def body() -> int:
-        _refuse_ranks()
+        if not ranks:
+            _refuse_ranks()
         settings = _config.resolve(config, args, stage)
         with progress(args.progress, stage) as report:
             lake = Lake(args.lake, create=create)
@@ -85,13 +89,21 @@ def stage_main(
 
 def _refuse_ranks() -> None:
     """Several copies of a stage under one mpiexec would wait for each other for ever."""
-    # The last one: of srun, whose MPI may not be ours, so that each copy would believe to be alone.
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-        if os.environ.get(name, "1") not in ("", "1"):
-            raise ConfigError(
-                f"started on {os.environ[name]} MPI ranks ({name}): a stage is one process; start it without mpiexec "
-                "or srun, and many of them with argyase run --jobs"
-            )
+    name, ranks = started_ranks()
+    if ranks > 1:
+        raise ConfigError(
+            f"started on {ranks} MPI ranks ({name}): this stage is one process; start it without mpiexec or srun, and "
+            "many of them with argyase run --jobs"
+        )
+
+
+def on_ranks(body: Callable[[], int]) -> int:
+    """Exit code of `body`, in which molecular dynamics in LAMMPS are on all MPI ranks, were several started."""
+    if started_ranks()[1] < 2:
+        return body()
+    from argyase.dynamics.ranks import lead
+
+    return guarded(lambda: lead(body))
 
 
 def guarded(body: Callable[[], int]) -> int:

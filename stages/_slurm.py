@@ -22,7 +22,8 @@ class Resources:
     """What the jobs of one stage ask for; where it says nothing, the cluster's or the plan's."""
 
     time: str = setting("1-00:00:00", help="time limit of a job; what is not done by then goes on in a requeued one")
-    threads: int = setting(0, help="threads of a run (0: as the plan says)")
+    threads: int = setting(0, help="threads of a run (0: as the plan says), of each of its ranks")
+    ranks: int = setting(1, help="MPI ranks of a run, of dynamics in LAMMPS only")
     memory_mb: int = setting(0, help="memory of a run (0: the plan's estimate)", unit="MB")
     partition: str = setting("", help="instead of the profile's")
     account: str = setting("", help="instead of the profile's")
@@ -41,6 +42,7 @@ class Profile:
     binds: tuple[str, ...] = setting((), help="folders that the image is to see, beside this one and the lake's")
     throttle: int = setting(0, help="most tasks of an array at once (0: no limit)")
     pack: int = setting(1, help="MD runs in one job, at the same time, each on its own cores")
+    launch: str = setting("srun --mpi=pmi2", help="what starts MPI ranks, with -n RANKS after it: of MPICH's kind")
     warn_s: int = setting(120, help="time before the limit at which a run stops and the job requeues itself", unit="s")
     md: Resources = field(default=Resources(), metadata={"help": "dynamics"})
     analysis: Resources = field(default=Resources("04:00:00"), metadata={"help": "observables of one run"})
@@ -58,8 +60,15 @@ def read_profile(path: str) -> Profile:
     profile = _config.from_mapping(Profile, _config.load(path), Path(path).stem)
     if profile.pack < 1 or profile.throttle < 0 or profile.warn_s < 1:
         raise ConfigError(f"{path}: pack and warn_s must be at least 1, throttle not negative")
+    if profile.md.ranks < 1 or profile.analysis.ranks != 1 or profile.report.ranks != 1:
+        raise ConfigError(f"{path}: ranks must be at least 1 in [md], and 1 elsewhere: only LAMMPS shares a cell")
+    if profile.md.ranks > 1 and profile.pack > 1:
+        raise ConfigError(f"{path}: pack = {profile.pack} and md.ranks = {profile.md.ranks}: give one of them")
     return profile
 
+
+RANK_MB = 200
+"""Of each further MPI rank: Python and LAMMPS, and its part of the atoms."""
 
 _SCRIPT = """\
 #!/bin/bash
@@ -118,15 +127,16 @@ def script(
     """
     own: Resources = getattr(profile, stage)
     pack = max(len(part) for part in parts) if stage == "md" else 1
+    threads = own.threads or threads
     limit = f"%{profile.throttle}" if profile.throttle else ""
     options = [
         f"--job-name=argyase-{stage}",
         f"--array=0-{len(parts) - 1}{limit}",
         f"--time={own.time}",
         "--nodes=1",
-        "--ntasks=1",
-        f"--cpus-per-task={(own.threads or threads) * pack}",
-        f"--mem={(own.memory_mb or memory_mb) * pack}M",
+        f"--ntasks={own.ranks}",
+        f"--cpus-per-task={threads * pack}",
+        f"--mem={(own.memory_mb or memory_mb + RANK_MB * (own.ranks - 1)) * pack}M",
         "--requeue",
         "--open-mode=append",
         f"--output={folder}/log/{name}-%a.txt",
@@ -138,6 +148,10 @@ def script(
         *own.options,
     ]
     setup = [*(f"module load {shlex.quote(module)}" for module in profile.modules), *profile.setup]
+    if own.ranks > 1:
+        # srun does not ask for what sbatch was asked for.
+        setup += [f"export OMP_NUM_THREADS={threads} SRUN_CPUS_PER_TASK={threads}"]
+        command = f"{profile.launch} -n {own.ranks} {command}"
     return _SCRIPT.format(
         header="\n".join(f"#SBATCH {shlex.quote(option)}" for option in options),
         setup="\n".join(setup),

@@ -19,6 +19,7 @@ from argyase.datalake.trajectory import TrajectoryWriter
 from argyase.dynamics.protocols import DEFAULT_SEGMENTS, Segment
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
+from argyase.potentials.lammps_plugin import started_ranks
 from argyase.potentials.model_card import DEFAULT, Potential, find_potential
 from argyase.schemas import MD
 from argyase.stages import structures
@@ -29,6 +30,7 @@ from argyase.stages._run import (
     collect_provenance,
     console,
     labels,
+    on_ranks,
     published,
     silent,
     stage_main,
@@ -167,6 +169,8 @@ def _simulation(config: Config, atoms: Atoms, potential: Potential | None, resta
         from argyase.calculators import single_point
         from argyase.dynamics.ase_md import AseMD
 
+        if (ranks := started_ranks()[1]) > 1:
+            raise ConfigError(f"md.calculator: started on {ranks} MPI ranks; only LAMMPS shares a cell between them")
         engine = single_point(config.calculator, **parse_settings(config.settings, "md.settings"))
         return AseMD(atoms, engine, shared(MDSettings), restart)
     from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
@@ -215,7 +219,8 @@ def _simulate(
                 old.unlink()
 
     try:
-        with stop_requested(at_once=True) as stop:
+        # On several MPI ranks between two frames: within one the others would wait for ever.
+        with stop_requested(at_once=started_ranks()[1] == 1) as stop:
             report(simulation.step, simulation.total_steps)
             for frame in simulation.frames():
                 largest = max(largest, frame.grade if frame.grade > 0 else 0.0)
@@ -280,7 +285,13 @@ def _failure(reason: str, frames: int, run_id: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
-    return stage_main(argv, stage="md", config=Config, run=run, description=__doc__ or "", epilogue=_warn)
+
+    def body() -> int:
+        return stage_main(
+            argv, stage="md", config=Config, run=run, description=__doc__ or "", epilogue=_warn, ranks=True
+        )
+
+    return on_ranks(body)
 
 
 if __name__ == "__main__":

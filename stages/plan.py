@@ -15,10 +15,11 @@ from rich.table import Table
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
 from argyase.dynamics.simulation import KERNEL_SECONDS
-from argyase.errors import ConfigError
+from argyase.errors import ArgyaseError, ConfigError
+from argyase.potentials.lammps_plugin import started_ranks
 from argyase.stages import _config, md
 from argyase.stages._cores import allowed
-from argyase.stages._run import console, guarded, out
+from argyase.stages._run import console, guarded, on_ranks, out
 from argyase.stages.campaign import (
     FURTHER,
     Analysis,
@@ -225,7 +226,10 @@ def do(tasks: Sequence[Task], lake: Lake, jobs: int) -> int:
     ]
     for job in work:
         job.run_id = job.id if job.id in lake else None
-    if todo := [job for job in work if job.run_id is None]:
+    todo = [job for job in work if job.run_id is None]
+    if started_ranks()[1] > 1:
+        _here(todo, lake)
+    elif todo:
         run_processes(todo, lake, jobs)
     for job in work:
         if job.run_id:
@@ -246,6 +250,15 @@ def do(tasks: Sequence[Task], lake: Lake, jobs: int) -> int:
             out.print(f"analysed {task.label}", highlight=False, markup=False)
             good += 1
     return 0 if good or not tasks else 4
+
+
+def _here(todo: Sequence[Job], lake: Lake) -> None:
+    """Dynamics in this process, which leads the MPI ranks that were started with it."""
+    for job in todo:
+        try:
+            (job.run_id,) = md.run(job.config, lake)
+        except ArgyaseError as error:
+            job.error = str(error)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -283,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print(tasks)
         return 0
 
-    return guarded(body)
+    return on_ranks(lambda: guarded(body))
 
 
 def _print(tasks: Sequence[Task]) -> None:

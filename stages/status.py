@@ -94,17 +94,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``argyase status``."""
     parser = argparse.ArgumentParser(prog="argyase status", description=__doc__)
     parser.add_argument("campaign", help="campaign file (TOML)")
+    parser.add_argument("--scale", default="", help="scale of the campaign file, such as small")
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     args = parser.parse_args(argv)
 
     def body() -> int:
-        lake, campaign = Lake(args.lake, create=False), read_campaign(args.campaign)
+        lake, campaign = Lake(args.lake, create=False), read_campaign(args.campaign, args.scale)
         try:  # before the lake: what leaves the queue in the meantime is there
             queue = _slurm.queue()
         except CalculatorError as error:
             out.print(f"without Slurm's queue: {error}", highlight=False, markup=False)
             queue = {}
-        tasks = make(campaign, lake, args.campaign)
+        tasks = make(campaign, lake, args.campaign, args.scale)
         _print(lines(tasks, lake, Path(FOLDER).absolute() / campaign.header.name, queue), tasks)
         return 0
 

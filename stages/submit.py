@@ -19,16 +19,18 @@ FOLDER = "slurm"
 """Where scripts and outputs go, in the folder that one submits from."""
 
 
-def submit(campaign_file: str, profile_file: str, lake: Lake, image: Path | None, dry: bool = False) -> list[str]:
+def submit(
+    campaign_file: str, profile_file: str, lake: Lake, image: Path | None, dry: bool = False, scale: str = ""
+) -> list[str]:
     """Submit what is missing of a campaign; ids of the jobs.
 
     Dynamics are one array, `Profile.pack` runs a task; the analysis of a task follows when its dynamics have ended
     well; the table and the figures when all analyses have ended, well or not.
     """
-    campaign, profile = read_campaign(campaign_file), _slurm.read_profile(profile_file)
+    campaign, profile = read_campaign(campaign_file, scale), _slurm.read_profile(profile_file)
     # The queue first: what leaves it in the meantime is in the lake.
     queue = {} if dry else _slurm.queue()
-    tasks = make(campaign, lake, campaign_file)
+    tasks = make(campaign, lake, campaign_file, scale)
     if profile.md.threads:
         tasks = [_with_threads(task, profile.md.threads) if task.stage == "md" else task for task in tasks]
     root = Path(FOLDER).absolute() / campaign.header.name
@@ -76,11 +78,13 @@ def submit(campaign_file: str, profile_file: str, lake: Lake, image: Path | None
     if alone:
         ends.append(array("analysis", "analysis-left", alone, f"{do} $tasks"))
     report = next(t for t in tasks if t.stage == "report")
-    table = shlex.join([*argyase, "run", str(folder / "campaign.toml"), *here, "--no-dynamics"])
+    scaled = ["--scale", scale] if scale else []
+    table = shlex.join([*argyase, "run", str(folder / "campaign.toml"), *scaled, *here, "--no-dynamics"])
     array("report", "report", [[report]], table, f"afterany:{':'.join(ends)}")
     out.print(f"scripts and outputs in {folder}", highlight=False)
     if not dry:
-        out.print(f"submitted jobs {', '.join(jobs)}; argyase status {campaign_file} tells how far they are")
+        told = shlex.join(["argyase", "status", campaign_file, *scaled])
+        out.print(f"submitted jobs {', '.join(jobs)}; {told} tells how far they are")
     return jobs
 
 
@@ -104,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of ``argyase submit``."""
     parser = argparse.ArgumentParser(prog="argyase submit", description=__doc__)
     parser.add_argument("campaign", help="campaign file (TOML)")
+    parser.add_argument("--scale", default="", help="scale of the campaign file, such as small")
     parser.add_argument("--profile", required=True, help="what the cluster is like (TOML), see docs/how-to/cluster.md")
     parser.add_argument("--lake", default="lake", help="folder of the data lake, on a file system of all nodes")
     parser.add_argument("--image", help="Apptainer image to run in; argyase of this machine when left out")
@@ -114,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.image and not Path(args.image).exists():
             raise ConfigError(f"--image {args.image}: no such file")
         image = Path(args.image) if args.image else None
-        submit(args.campaign, args.profile, Lake(args.lake), image, args.dry_run)
+        submit(args.campaign, args.profile, Lake(args.lake), image, args.dry_run, args.scale)
         return 0
 
     return guarded(body)

@@ -15,10 +15,10 @@ from ase.calculators.lammps import Prism
 
 from argyase.calculators.lammps import BEGIN, create_box, set_up
 from argyase.dynamics.protocols import Step
+from argyase.dynamics.ranks import create_lammps
 from argyase.dynamics.simulation import Frame, MDSettings, Simulation
 from argyase.errors import ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK
-from argyase.potentials.lammps_plugin import create_lammps
 from argyase.potentials.repulsion import Ranges, pair_coeffs
 from argyase.units import BAR_TO_GPA
 
@@ -114,10 +114,6 @@ class LammpsMD(Simulation):
         """A LAMMPS with these atoms, or those of a restart file, and all that a run needs but its ensemble."""
         settings = self._lammps_settings
         self._lmp: Any = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
-        if (ranks := self._lmp.extract_setting("world_size")) != 1:
-            raise ConfigError(
-                f"md: started on {ranks} MPI ranks; argyase md runs on one rank, start it without mpiexec"
-            )
         self._command(*BEGIN)
         if isinstance(start, Path):
             self._command(f'read_restart "{start}"')
@@ -195,11 +191,9 @@ class LammpsMD(Simulation):
     def _frame(self) -> Frame:
         lmp = self._lmp
         thermo = lmp.last_thermo()
-        n = lmp.extract_setting("nlocal")
-        order = np.argsort(lmp.numpy.extract_atom("id")[:n])
-        x = lmp.numpy.extract_atom("x")[:n][order]
-        packed = lmp.numpy.extract_atom("image")[:n][order].astype(np.int64)
-        image = np.stack([packed & 1023, (packed >> 10) & 1023, packed >> 20], axis=1) - 512
+        # Of all ranks, in the order of their ids.
+        x = np.frombuffer(lmp.gather_atoms("x", 1, 3)).reshape(-1, 3)
+        image = np.frombuffer(lmp.gather_atoms("image", 0, 3), dtype=np.int32).reshape(-1, 3)
         low, high, xy, yz, xz, *_ = lmp.extract_box()
         lx, ly, lz = np.subtract(high, low)
         cell = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])

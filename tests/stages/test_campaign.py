@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -306,15 +307,43 @@ def test_a_broken_potential(tmp_path: Path) -> None:
 
 
 def test_under_mpiexec(tmp_path: Path) -> None:
-    """Two copies of a stage would wait for each other for ever."""
-    name = structure(tmp_path / "lake")
-    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
-    command = [str(launcher), "-n", "2", sys.executable, "-m", "argyase.stages._cli", "md", "--structure", name]
-    done = subprocess.run(
-        [*command, "--lake", str(tmp_path / "lake")], cwd="/", capture_output=True, text=True, timeout=60
+    """Dynamics share the cell between ranks; two copies of any other stage would wait for each other for ever."""
+    lake = tmp_path / "lake"
+    name = structure(lake)
+    (tmp_path / "c.toml").write_text(
+        "[md]\nsegments = [{ kind = 'produce', ensemble = 'npt', duration_ps = 0.4 }]\nsample_ps = 0.02\n"
     )
-    assert done.returncode == 2
-    assert "started on 2 MPI ranks" in " ".join(done.stderr.split())
+    launcher = Path(sysconfig.get_path("scripts")) / "mpiexec"
+
+    def ranks(number: int, stage: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [launcher, "-n", number, sys.executable, "-m", "argyase.stages._cli", stage, *arguments]
+        return subprocess.run(list(map(str, command)), cwd="/", capture_output=True, text=True, timeout=300)
+
+    md = ("-c", tmp_path / "c.toml", "--structure", name, "--temperature-K", 600)
+    found = []
+    for number in (1, 2):
+        shutil.copytree(lake, tmp_path / str(number))
+        done = ranks(number, "md", *md, "--lake", tmp_path / str(number))
+        assert done.returncode == 0, done.stderr
+        copy = Lake(tmp_path / str(number))
+        (run,) = copy.search("md")
+        assert run.id in done.stdout
+        found.append((copy.open_run(run.id)["potential_energy"].values, copy.trajectory(run.id).positions()))
+    # Sums in another order: 1e-13 eV, and ten times more with each 0.3 ps of chaos; positions are kept to 1e-4 A.
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=0, atol=1.01e-4)
+    # What LAMMPS has no part in.
+    for arguments, said in (
+        (("msd", "--run", run.id), "this stage is one process"),
+        (
+            ("md", "--structure", name, "--calculator", "mtp", "--settings", "potential=LiPSCl-7net-L10"),
+            "only LAMMPS shares a cell",
+        ),
+        (("md", "--structure", "no"), "structure = 'no'"),
+    ):
+        done = ranks(2, *arguments, "--lake", tmp_path / "2")
+        assert done.returncode == 2
+        assert said in " ".join(done.stderr.split())
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import fake_slurm
@@ -105,12 +106,62 @@ def test_packed_jobs_and_the_image(cluster: Path) -> None:
     assert json.loads((cluster / "bin" / "slurm.json").read_text())["jobs"] == []
 
 
+def test_a_campaign_on_mpi_ranks(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopped before its time limit, it goes on, on two ranks again, and has the bytes of a run that never was."""
+    # Ranks wait busily for each other, slowly where others use the cores: a shorter run, with checkpoints each 2.7 ps.
+    text = CAMPAIGN.format(length=8.0, inversions="0.5", temperature="600, 6000")
+    Path("tiny.toml").write_text(text)
+    patch = Path("patch/sitecustomize.py")
+    patch.write_text(patch.read_text().replace("0.2", "0.05"))
+    mpiexec = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    with open("cluster.toml", "a") as file:
+        file.write("ranks = 2\n")
+    Path("cluster.toml").write_text(f'launch = "{mpiexec}"\n' + Path("cluster.toml").read_text())
+    call = ("tiny.toml", "--lake", "lake")
+    assert _cli.main(["submit", *call, "--profile", "cluster.toml"]) == 0
+    script = (cluster / "slurm" / "tiny" / "1" / "md.sh").read_text()
+    assert "#SBATCH --ntasks=2\n" in script
+    assert "#SBATCH --cpus-per-task=1\n" in script
+    assert f'"${{limit:-0}}" {mpiexec} -n 2 argyase plan ' in script
+    fake_slurm.run(cluster / "bin" / "slurm.json", late="md-0", lake=cluster / "lake")
+    log = (cluster / "slurm" / "tiny" / "1" / "log" / "md-0.txt").read_text()
+    assert "requeued before the time limit: goes on from the last checkpoint" in log
+    capsys.readouterr()
+    assert _cli.main(["status", *call]) == 0
+    status = capsys.readouterr().out
+    assert re.search(r"600 K\s+done", status)
+    assert re.search(r"6000 K\s+failed .*left the domain", status)
+    # The same without a stop.
+    assert _cli.main(["plan", "tiny.toml", "--lake", "whole", "--json"]) == 0
+    Path("plan.json").write_text(capsys.readouterr().out)
+    (run,) = Lake(cluster / "lake").search("md")
+    command = [str(mpiexec), "-n", "2", "argyase", "plan", "plan.json", "--lake", "whole", "--do", f"md-{run.id}"]
+    subprocess.run(command, check=True, timeout=300)
+    assert Lake(cluster / "whole").record(run.id).files == run.files
+
+
+def test_a_scale_of_a_campaign(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open("tiny.toml", "a") as file:
+        file.write("[scale.few.grid]\ntemperature_K = [600]\n")
+    call = ("tiny.toml", "--scale", "few", "--lake", "lake")
+    assert _cli.main(["submit", *call, "--profile", "cluster.toml"]) == 0
+    assert "argyase status tiny.toml --scale few tells how far" in words(capsys.readouterr().out)
+    fake_slurm.run(cluster / "bin" / "slurm.json")
+    assert _cli.main(["status", *call]) == 0
+    assert "1 MD runs: 1 done; 1 analysed" in words(capsys.readouterr().out)
+    report = (cluster / "slurm" / "tiny-few" / "1" / "log" / "report-0.txt").read_text()
+    assert report.count("│ Li6PS5Cl") == 1
+    assert "are not in the lake" not in report
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("[md]\ntreads = 4\n", "md.treads: unknown key; did you mean 'threads'?"),
         ('partiton = "x"\n', "cluster.partiton: unknown key; did you mean 'partition'?"),
         ("pack = 0\n", "pack and warn_s must be at least 1"),
+        ("[analysis]\nranks = 2\n", "ranks must be at least 1 in [md], and 1 elsewhere"),
+        ("pack = 2\n[md]\nranks = 2\n", "pack = 2 and md.ranks = 2: give one of them"),
     ],
 )
 def test_wrong_profiles(text: str, said: str, tmp_path: Path) -> None:
