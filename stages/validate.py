@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,9 @@ def read(path: str, potential: str = "") -> Validation:
     config = _config.from_mapping(Config, table, "validate")
     if unknown := sorted(set(config.checks) - set(CHECKS)):
         raise ConfigError(f"{path}: validate.checks: no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    for source in config.labels:
+        if not Path(source).is_file() and not re.fullmatch("[0-9a-f]{6,20}", source):
+            raise ConfigError(f"{path}: validate.labels: {source}: no such file below {Path.cwd()}, and no id of a run")
     teacher = {"calculator": config.calculator, "settings": config.settings}
     own = {**data.get("label", {}), **teacher, "frames": ("to be sampled",)}
     return Validation(
@@ -487,6 +491,8 @@ def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
     )
     lines = ["", f"# Run {found.errors}: {what}."]
     for column, unit in ERROR_UNITS.items():
+        if not np.isfinite(data[f"{column}_rmse"]).any():  # of labels without stress
+            continue
         lines += [f"[validation.{column}_{unit}]", "# [RMSE, MAE, frames]; components of forces and stresses"]
         for group in data["group"].values.tolist():
             one = data.sel(group=group)

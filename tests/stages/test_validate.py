@@ -173,6 +173,7 @@ def test_wrong_campaigns(tmp_path: Path) -> None:
     file = tmp_path / "validate.toml"
     for text, said in (
         (CAMPAIGN + "[fit]\n", "unknown table [fit]"),
+        (CAMPAIGN.replace("melt_K", 'labels = ["none.xyz"]\nmelt_K'), "validate.labels: none.xyz: no such file below"),
         (CAMPAIGN.replace("melt_K", 'checks = ["scans"]\nmelt_K'), "no check 'scans'; there are errors, scan"),
         ("[validate]\n", "give the structures as [[structures]] tables"),
         (CAMPAIGN.replace('potential = "LiPSCl-study"\n', 'potential = "x.mtp"\n'), "'x.mtp': no such file"),
