@@ -139,7 +139,7 @@ class LammpsPair(Calculator):
             raise CalculatorError(f"species {unknown}: this pair style was set up for {self.species}")
         if not atoms.pbc.all():
             raise CalculatorError(f"periodic in {atoms.pbc.tolist()}: needs all three directions periodic")
-        lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+        lmp = create_lammps(["-log", "none", "-screen", "none", "-nocite"], openmp=True)
         try:
             lmp.commands_list(list(BEGIN))
             prism = create_box(lmp, atoms, self.species)

@@ -95,6 +95,7 @@ class LammpsMD(Simulation):
         self._lammps_settings = settings
         self._graded = active_set is not None and settings.grade_every > 0
         self._prism = Prism(atoms.cell.array, pbc=True)
+        self._openmp = not isinstance(potential, Path)
         if isinstance(potential, Path):
             grade = f' grade "{active_set}"' if self._graded else ""
             potential = [
@@ -113,7 +114,7 @@ class LammpsMD(Simulation):
     def _begin(self, start: Atoms | Path) -> None:
         """A LAMMPS with these atoms, or those of a restart file, and all that a run needs but its ensemble."""
         settings = self._lammps_settings
-        self._lmp: Any = create_lammps(["-log", "none", "-screen", "none", "-nocite"])
+        self._lmp: Any = create_lammps(["-log", "none", "-screen", "none", "-nocite"], openmp=self._openmp)
         self._command(*BEGIN)
         if isinstance(start, Path):
             self._command(f'read_restart "{start}"')

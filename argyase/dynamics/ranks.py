@@ -99,7 +99,7 @@ def lead(body: Callable[[], int]) -> int:
     return world.end(code)
 
 
-def create_lammps(cmdargs: Sequence[str]) -> Any:
+def create_lammps(cmdargs: Sequence[str], openmp: bool = False) -> Any:
     """LAMMPS as by `argyase.potentials.lammps_plugin.create_lammps`, on all ranks of `lead`.
 
     Raises
@@ -108,8 +108,8 @@ def create_lammps(cmdargs: Sequence[str]) -> Any:
         If there are several, and none leads.
     """
     if _world is not None:
-        return _Shared(_world, cmdargs)
-    lmp = lammps_plugin.create_lammps(cmdargs)
+        return _Shared(_world, cmdargs, openmp)
+    lmp = lammps_plugin.create_lammps(cmdargs, openmp=openmp)
     if (ranks := lmp.extract_setting("world_size")) != 1:
         raise ConfigError(f"md: started on {ranks} MPI ranks; from Python it runs on one, start it without mpiexec")
     return lmp
@@ -118,9 +118,9 @@ def create_lammps(cmdargs: Sequence[str]) -> Any:
 class _Shared:
     """The LAMMPS of all ranks, for rank 0; what is not in `_TOGETHER` it does alone."""
 
-    def __init__(self, world: _World, cmdargs: Sequence[str]) -> None:
+    def __init__(self, world: _World, cmdargs: Sequence[str], openmp: bool) -> None:
         self._world = world
-        self._lmp: Any = self._together("create_lammps", lammps_plugin.create_lammps, list(cmdargs))
+        self._lmp: Any = self._together("create_lammps", lammps_plugin.create_lammps, list(cmdargs), None, None, openmp)
 
     def __getattr__(self, name: str) -> Any:
         own = getattr(self._lmp, name)

