@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from argyase.datalake.catalogue import lookup
 from argyase.datalake.errors import CorruptRunError, DatalakeError
-from argyase.datalake.trajectory import TrajectoryReader, trajectory_file
+from argyase.datalake.trajectory import ARRAYS, TrajectoryReader, trajectory_file
 
 _DIGITS = 10
 """Significant digits by which the coordinates of two runs are told apart: 3 * 0.1 and 0.3 are one lag."""
@@ -98,12 +98,6 @@ def _scalar(variables: str) -> bool:
     return bool(variables) and not any(spec["dims"] for spec in _parse(variables).values())
 
 
-_TRAJECTORY = {
-    "positions": (("frame", "atom", "xyz"), "unwrapped position"),
-    "cell": (("frame", "cell_vector", "xyz"), "cell vectors, one a row"),
-}
-
-
 @dataclass(frozen=True)
 class _Run:
     """What a run brings to the cube: its variables, the length of their dimensions, what was read of them."""
@@ -132,7 +126,7 @@ class _Run:
         if lazy and (trajectory := trajectory_file(source.path)):
             reader = TrajectoryReader(trajectory)
             lengths |= {"frame": reader.n_frames, "atom": reader.n_atoms, "xyz": 3, "cell_vector": 3}
-            for name, (dims, meaning) in _TRAJECTORY.items():
+            for name, (dims, meaning) in ARRAYS.items():
                 attrs = {"units": "angstrom", "long_name": meaning}
                 specs[name] = {"dims": list(dims), "dtype": "float64", "coord": False, "attrs": attrs}
             for name, values in reader.coords.items():
@@ -147,7 +141,7 @@ class _Block:
 
     def __init__(self, run: _Run, name: str, dtype: np.dtype[Any], where: Sequence[NDArray[np.intp]]) -> None:
         self._source, self._name, self._where = run.source, name, where
-        self._inside = name in _TRAJECTORY and name not in run.source.layout
+        self._inside = name in ARRAYS and name not in run.source.layout
         self.shape, self.dtype, self.ndim = tuple(map(len, where)), dtype, len(where)
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:

@@ -62,14 +62,12 @@ log = logging.getLogger(__name__)
 _SCRATCH = re.compile(r"lock|begin\.json|progress\.json|tail\..*|restart\..*|\..*")
 """Files of a work folder that are not part of the run."""
 
-_FORMAT = "zarr"
-
 _RECORD = "run.json"
 """Does not list itself: an attempt that was killed before its rename has left one for the next."""
 
 
 FORMATS = ("zarr", "hdf5")
-"""How trajectories are published: a folder of shards, or one NetCDF file."""
+"""How trajectories are published: a folder of shards, as in a lake that does not say, or one NetCDF file."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class Lake:
             except OSError as error:
                 raise DatalakeError(f"{path}: cannot be made: {error.strerror}") from None
         self._catalogue = Catalogue(self.path)
-        self.format = _FORMAT
+        self.format = FORMATS[0]
         if (told := self.path / "lake.json").exists():
             self.format = str(unsealed(told, ()).get("format"))
             if self.format not in FORMATS:
@@ -753,11 +751,15 @@ class Attempt:
         # By way of memory: HDF5 that cannot write any more takes the process with it.
         content = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
         replace_bytes(self.path / "data.nc", bytes(content))
-        scratch = self._trajectory_as_the_lake_has_it()
+        one_file = self._make_one_file()
+
+        def scratch(file: str) -> bool:
+            return bool(_SCRATCH.fullmatch(file)) or (one_file and file.split("/")[0] == "traj.zarr")
+
         files = {
             str(p.relative_to(self.path)): {"sha256": sha256(p), "size": p.stat().st_size}
             for p in sorted(self.path.rglob("*"))
-            if p.is_file() and p.name != _RECORD and not scratch.fullmatch(str(p.relative_to(self.path)))
+            if p.is_file() and p.name != _RECORD and not scratch(str(p.relative_to(self.path)))
         }
         record = {**record, "variables": describe(dataset), "files": files}
         replace_json(self.path / "run.json", sealed(record))
@@ -784,20 +786,20 @@ class Attempt:
                 return name
         # Only now: a kill before the rename must leave all that a resume needs.
         for path in target.iterdir():
-            if scratch.fullmatch(path.name):
+            if scratch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return name
 
-    def _trajectory_as_the_lake_has_it(self) -> re.Pattern[str]:
-        """Make one file of the shards if the lake is of one-file trajectories; what of the folder is then scratch."""
+    def _make_one_file(self) -> bool:
+        """Whether one file is published instead of the shards; then it is there."""
         shards, whole = self.path / "traj.zarr", self.path / "traj.nc"
         if not shards.is_dir():
-            return _SCRATCH
+            return False
         if self._lake.format == "zarr":
             whole.unlink(missing_ok=True)  # of an attempt that was killed when the format was the other one
-            return _SCRATCH
+            return False
         convert(TrajectoryReader(shards), whole)
-        return re.compile(_SCRATCH.pattern + r"|traj\.zarr(/.*)?")
+        return True
 
 
 @contextlib.contextmanager

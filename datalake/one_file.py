@@ -17,28 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from argyase.datalake.errors import CorruptRunError
-from argyase.datalake.files import fsync
+from argyase.datalake.files import fsync, rename
+from argyase.datalake.trajectory import ARRAYS, CHUNK, FILL, TrajectoryReader, empty
 
 if TYPE_CHECKING:
     import h5netcdf
 
-    from argyase.datalake.trajectory import TrajectoryReader
-
-CHUNK = (250, 208)
-"""Frames and atoms in a chunk."""
-
-_MEANING = {
-    "positions": (("frame", "atom", "xyz"), "unwrapped position"),
-    "cell": (("frame", "cell_vector", "xyz"), "cell vectors, one a row"),
-}
 _ABOUT = ("time_start_ps", "time_step_ps")
 _CACHE = 1 << 26
 
 
 def put(trajectory: TrajectoryReader, into: h5netcdf.Group) -> None:
     """Write positions and cells of a trajectory into a group of a NetCDF file."""
-    from argyase.datalake.trajectory import FILL
-
     sizes = {"frame": trajectory.n_frames, "atom": trajectory.n_atoms, "xyz": 3, "cell_vector": 3}
     for dim, size in sizes.items():
         if dim not in into.dimensions:
@@ -49,7 +39,7 @@ def put(trajectory: TrajectoryReader, into: h5netcdf.Group) -> None:
         "positions": {"dtype": "int32", "fillvalue": np.int32(FILL), "chunks": (frames, atoms, 3)},
         "cell": {"dtype": "float64", "fillvalue": np.nan, "chunks": (frames, 3, 3)},
     }
-    for name, (dims, meaning) in _MEANING.items():
+    for name, (dims, meaning) in ARRAYS.items():
         variable = into.create_variable(name, dims, **options[name], **packed)
         variable.attrs.update(units="angstrom", long_name=meaning)
     into["positions"].attrs["scale_factor"] = trajectory.scale
@@ -81,7 +71,7 @@ def convert(trajectory: TrajectoryReader, path: Path) -> None:
                 time_start_ps=start, time_step_ps=trajectory.time_step_ps, atoms_sha256=_hash(trajectory.coords)
             )
         fsync(aside)
-        os.replace(aside, path)
+        rename(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -92,26 +82,20 @@ class Pieces:
     def __init__(self, path: Path) -> None:
         import h5py
 
-        self._path = path
         # Chunks stay in memory until the next ones come: a selection of atoms touches each several times.
         self._file = h5py.File(path, rdcc_nbytes=_CACHE)
-        self.shapes = {name: tuple(map(int, self._file[name].shape)) for name in _MEANING}
-        self.dims = {name: dims for name, (dims, _) in _MEANING.items()}
+        self.shapes = {name: tuple(map(int, self._file[name].shape)) for name in ARRAYS}
         # NetCDF attributes are arrays of one.
         self.about: dict[str, Any] = {name: np.asarray(self._file.attrs[name]).item() for name in _ABOUT}
         self.about["scale_factor"] = np.asarray(self._file["positions"].attrs["scale_factor"]).item()
         self.about["coords"] = coords = {
             str(name): np.array(v.asstr()[...], dtype=str) if h5py.check_string_dtype(v.dtype) else v[...]
             for name, v in self._file.items()
-            if isinstance(v, h5py.Dataset) and name not in (*_MEANING, "frame", "atom", "xyz", "cell_vector")
+            if isinstance(v, h5py.Dataset) and name not in (*ARRAYS, "frame", "atom", "xyz", "cell_vector")
         }
         # Texts have no checksum in HDF5.
         if _hash(coords) != self._file.attrs["atoms_sha256"]:
             raise CorruptRunError("what belongs to the atoms has changed")
-
-    def attrs(self, name: str) -> dict[str, str]:
-        """Unit and meaning of an array."""
-        return {k: str(self._file[name].attrs[k]) for k in ("units", "long_name")}
 
     def read(self, name: str, index: tuple[Any, ...]) -> NDArray[Any]:
         """Numbers as they are stored."""
@@ -128,8 +112,6 @@ class Pieces:
 
     def where(self, name: str, frames: range) -> str:
         """The first frames that cannot be read."""
-        from argyase.datalake.trajectory import empty
-
         for first in sorted({t // CHUNK[0] * CHUNK[0] for t in frames}):
             part = slice(first, min(first + CHUNK[0], self.shapes[name][0]))
             try:

@@ -35,8 +35,16 @@ TRAJECTORIES = ("traj.nc", "traj.zarr")
 
 _PROGRESS = ("frames", "n_atoms", "n_frames", "shard_frames", "tail", "scalars", "state")
 
+ARRAYS = {
+    "positions": (("frame", "atom", "xyz"), "unwrapped position"),
+    "cell": (("frame", "cell_vector", "xyz"), "cell vectors, one a row"),
+}
+"""Dimensions and meaning of what a trajectory holds, in either format; A."""
+
+CHUNK = (250, 208)
+"""Frames and atoms that are compressed together."""
+
 _LARGEST = np.iinfo(np.int32).max - 1
-_CHUNK = (250, 208)
 
 Index = slice | NDArray[Any] | list[int]
 
@@ -107,10 +115,10 @@ class TrajectoryWriter:
             shutil.rmtree(self._path)
         group = zarr.create_group(LocalStore(self._path), zarr_format=3)
         n, atoms, shard = self._n_frames, self._n_atoms, self._shard
-        chunk = min(_CHUNK[0], shard)
+        chunk = min(CHUNK[0], shard)
         # A shard is a whole number of chunks; the array may end inside the last of either.
         shard = self._shard = -(-shard // chunk) * chunk
-        atom_chunk = min(_CHUNK[1], atoms)
+        atom_chunk = min(CHUNK[1], atoms)
         positions = group.create_array(
             "positions",
             shape=(n, atoms, 3),
@@ -122,10 +130,10 @@ class TrajectoryWriter:
             compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=4), Crc32cCodec()],
             fill_value=FILL,
             chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=("frame", "atom", "xyz"),
+            dimension_names=ARRAYS["positions"][0],
         )
         positions.attrs.update(
-            scale_factor=self._scale, _FillValue=FILL, units="angstrom", long_name="unwrapped position"
+            scale_factor=self._scale, _FillValue=FILL, units="angstrom", long_name=ARRAYS["positions"][1]
         )
         cell = group.create_array(
             "cell",
@@ -135,9 +143,9 @@ class TrajectoryWriter:
             compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=8), Crc32cCodec()],
             fill_value=np.nan,
             chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=("frame", "cell_vector", "xyz"),
+            dimension_names=ARRAYS["cell"][0],
         )
-        cell.attrs.update(units="angstrom", long_name="cell vectors, one a row")
+        cell.attrs.update(units="angstrom", long_name=ARRAYS["cell"][1])
         start, step = self._time
         group.attrs.update(
             time_start_ps=start,
@@ -358,7 +366,8 @@ class TrajectoryReader:
 
         def variable(name: str, read: Callable[[tuple[Any, ...]], NDArray[np.float64]]) -> xr.Variable:
             lazy = indexing.LazilyIndexedArray(Lazy(self._pieces.shapes[name], read))
-            return xr.Variable(self._pieces.dims[name], lazy, self._pieces.attrs(name))
+            dims, meaning = ARRAYS[name]
+            return xr.Variable(dims, lazy, {"units": "angstrom", "long_name": meaning})
 
         return xr.Dataset(
             {"positions": variable("positions", self._scaled), "cell": variable("cell", self._cells)},
@@ -401,16 +410,11 @@ class _Shards:
     def __init__(self, path: Path) -> None:
         self._path = path
         group = _group(path, "r")
-        self._arrays = {name: _array(group, name) for name in ("positions", "cell")}
+        self._arrays = {name: _array(group, name) for name in ARRAYS}
         self.shapes = {name: tuple(map(int, a.shape)) for name, a in self._arrays.items()}
-        self.dims = {name: tuple(a.metadata.dimension_names) for name, a in self._arrays.items()}
         self.about: dict[str, Any] = {
             **group.attrs, "scale_factor": self._arrays["positions"].attrs["scale_factor"]
         }  # fmt: skip
-
-    def attrs(self, name: str) -> dict[str, str]:
-        """Unit and meaning of an array."""
-        return {k: self._arrays[name].attrs[k] for k in ("units", "long_name")}
 
     def read(self, name: str, index: tuple[Any, ...]) -> NDArray[Any]:
         """Numbers as they are stored."""

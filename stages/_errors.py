@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 if TYPE_CHECKING:
     from argyase.physics.statistics import Estimate
@@ -61,20 +62,25 @@ def error_arrays(calculator: MTP, sets: Mapping[str, Labels]) -> dict[str, Any]:
     }
 
 
-def force_slopes(calculator: MTP, labels: Labels) -> dict[str, Estimate]:
+def force_slopes(data: xr.Dataset, atoms: Sequence[int]) -> dict[str, Estimate]:
     """Sum F F' / sum F F of labelled forces F and predicted ones F', of all atoms and of each species.
 
     Below 1 the potential is softer than what labelled the frames. The error is that of independent frames.
+
+    Parameters
+    ----------
+    data
+        Of schema ``errors``.
+    atoms
+        Number of atoms of each frame.
     """
     from argyase.physics.intervals import ratio_of_sums
-    from argyase.potentials.fit import predict
 
-    both = predict(calculator, labels).forces
-    per_atom = {"above": both.prod(axis=-1).sum(axis=1), "below": (both[..., 0] ** 2).sum(axis=1)}
-    species = np.array([s for a in labels.frames for s in a.get_chemical_symbols()])
-    first = np.cumsum([0, *(len(a) for a in labels.frames)])[:-1]
+    both = data["force"].transpose("atom", "xyz", "source").values
+    above, below = both.prod(axis=-1).sum(axis=1), (both[..., 0] ** 2).sum(axis=1)
+    species, first = data["species"].values, np.cumsum([0, *atoms])[:-1]
     found = {}
-    for name in ("all", *(s for s in calculator.species if s in species)):
+    for name in ("all", *(s for s in data["symbol"].values.tolist() if s in species)):
         counts = (species == name) | (name == "all")
-        found[name] = ratio_of_sums(*(np.add.reduceat(v * counts, first) for v in per_atom.values()))
+        found[name] = ratio_of_sums(*(np.add.reduceat(v * counts, first) for v in (above, below)))
     return found

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -45,9 +45,6 @@ from argyase.stages._run import (
     with_error,
 )
 from argyase.structures.jumps import ROUTES
-
-if TYPE_CHECKING:
-    from argyase.potentials.mtp import MTP
 
 CHECKS = ("errors", "scan", "elasticity", "dynamics", "barriers", "stability")
 
@@ -272,8 +269,9 @@ def _built(lake: Lake, structure: str) -> dict[str, Any]:
 
 def errors(lake: Lake, labelled: Sequence[str], potential: str) -> str:
     """Errors of a potential on labels, runs or files; its id."""
-    from argyase.calculators import identity
+    from argyase.calculators import calculator, identity
     from argyase.potentials.fit import Labels
+    from argyase.potentials.mtp import MTP
 
     frames, parents = frames_of(lake, labelled)
     parameters: dict[str, Any] = {"calculator": identity("mtp", potential=potential)}
@@ -281,18 +279,11 @@ def errors(lake: Lake, labelled: Sequence[str], potential: str) -> str:
         parameters["files_sha256"] = files
     if run_id := published(lake, "errors", parameters, parents, ERRORS.version):
         return run_id
-    arrays = error_arrays(_mtp(potential), {"test": Labels.of(frames)})
-    dataset, provenance = ERRORS.dataset(**arrays), collect_provenance(parameters)
-    return lake.publish("errors", parameters, dataset, parents, ERRORS, provenance=provenance)
-
-
-def _mtp(potential: str) -> MTP:
-    from argyase.calculators import calculator
-    from argyase.potentials.mtp import MTP
-
     made = calculator("mtp", potential=potential)
     assert isinstance(made, MTP)
-    return made
+    arrays = error_arrays(made, {"test": Labels.of(frames)})
+    dataset, provenance = ERRORS.dataset(**arrays), collect_provenance(parameters)
+    return lake.publish("errors", parameters, dataset, parents, ERRORS, provenance=provenance)
 
 
 # ---- the whole ----
@@ -502,9 +493,8 @@ def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
 
 
 def _table_of_slopes(found: Findings, lake: Lake) -> list[str]:
-    from argyase.potentials.fit import Labels
-
-    slopes = force_slopes(_mtp(found.potential.name), Labels.of(frames_of(lake, found.labels)[0]))
+    atoms = [len(frame) for frame in frames_of(lake, found.labels)[0]]
+    slopes = force_slopes(lake.open_run(found.errors), atoms)
     lines = ["# Predicted forces over those of the labels, sum F F' / sum F F: [value, 95 % interval over frames]."]
     lines += ["[validation.force_slope]"]
     return [*lines, *(f'"{k}" = [{", ".join(f"{v:.3f}" for v in (s.value, *s.interval))}]' for k, s in slopes.items())]
