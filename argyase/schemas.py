@@ -188,7 +188,7 @@ COLLECTIVE = Schema(
 
 ARRHENIUS = Schema(
     "arrhenius",
-    1,
+    2,
     {
         **_estimate("conductivity", "mS cm-1", "conductivity, averaged over seeds", ("temperature",)),
         **_estimate("activation_energy", "eV", "activation energy of sigma T"),
@@ -205,7 +205,7 @@ ARRHENIUS = Schema(
 
 SERIES = Schema(
     "series",
-    1,
+    2,
     {
         **_estimate("conductivity", "mS cm-1", "conductivity, averaged over seeds", ("size",)),
         "deviation": Variable(("size",), "1", "difference to the largest cell, in its standard errors"),
@@ -421,6 +421,13 @@ LABEL = Schema(
     {**_FRAME_COORDS, "voigt": Variable(("voigt",), "1", "component of a tensor", "str")},
 )
 
+LEARN = Schema(
+    "learn",
+    1,
+    {"new_frames": Variable(("round",), "1", "frames new to the potential that sampled them", "int64")},
+    {"round": Variable(("round",), "1", "number of the round", "int64")},
+)
+
 _PREDICTIONS = {
     **{name: v for name, v in _ERRORS.items() if not name.startswith("iteration_")},
     "frames": Variable(("set", "group"), "1", "number of frames", "int64"),
@@ -444,7 +451,7 @@ _PREDICTION_COORDS = {
 
 FIT = Schema(
     "fit",
-    2,
+    3,
     {
         "loss": Variable(("iteration",), "1", "loss of the training frames"),
         "held_out_loss": Variable(("iteration",), "1", "loss of the held-out frames (NaN without)"),
@@ -474,7 +481,7 @@ ELASTICITY = Schema(
     1,
     {
         "volume": Variable(("scale",), "angstrom3", "volume per atom"),
-        "energy": Variable(("scale",), "eV", "energy per atom, atoms at rest"),
+        "energy": Variable(("scale",), "eV", "energy per atom, atoms at rest, held species where they scale to"),
         "equilibrium_volume": Variable((), "angstrom3", "volume per atom at the minimum"),
         "equilibrium_energy": Variable((), "eV", "energy per atom at the minimum"),
         "bulk_modulus": Variable((), "GPa", "bulk modulus"),
@@ -510,13 +517,14 @@ COORDINATION = Schema(
 
 BARRIER = Schema(
     "barrier",
-    2,
+    4,
     {
         "energy": Variable(("image",), "eV", "energy on the path, less that of its start"),
         "positions": Variable(("image", "atom", "xyz"), "angstrom", "position on the path"),
         "cell": Variable(("cell_vector", "xyz"), "angstrom", "cell vectors (rows)"),
-        "forward": Variable((), "eV", "height of the path above its start"),
-        "backward": Variable((), "eV", "height of the path above its end"),
+        "forces": Variable(("image", "atom", "xyz"), "eV angstrom-1", "force on the path"),
+        "forward": Variable((), "eV", "largest climb on the path, forward"),
+        "backward": Variable((), "eV", "largest climb on the path, backward"),
     },
     {"species": _ATOM_COORDS["species"], **_XYZ},
 )
@@ -533,7 +541,17 @@ RELAX = Schema(
             ("voigt",), "eV angstrom-3", "stress, positive in tension (NaN where the calculator gives none)"
         ),
         "volume": Variable((), "angstrom3", "volume of the cell"),
-        "steps": Variable((), "1", "steps taken", "int64"),
+        "steps": Variable((), "1", "steps taken; of an engine that moves the atoms itself, its runs", "int64"),
+        "max_force": Variable((), "eV angstrom-1", "largest force that is left", required=False),
+        "max_cell_gradient": Variable(
+            (), "eV", "largest component of volume times stress, per atom, that is left", required=False
+        ),
+        "energy_less_last_step": Variable(
+            (),
+            "eV",
+            "energy per atom in plane waves of the final cell, less that of the last ionic step, in those of the first",
+            required=False,
+        ),
     },
     {**STRUCTURE.coords, "voigt": Variable(("voigt",), "1", "component of a tensor", "str")},
 )
@@ -654,6 +672,7 @@ SCHEMAS: dict[str, Schema] = {
         SAMPLE,
         SELECT,
         LABEL,
+        LEARN,
         FIT,
         ERRORS,
         SCAN,

@@ -1,13 +1,14 @@
 """Speed and memory of the observables, as ratios to named peers in the same run, on the same data.
 
-    python benchmarks/observables.py [--frames 10000] [--rounds 3] [--only msd vanhove rdf cages lake memory ...]
+    python benchmarks/observables.py [--frames 10000] [--rounds 3] [--only msd kinisi vanhove rdf cages lake memory ...]
 
 An argyrodite of 3328 atoms, 1536 Li, at 50 % inversion: anions shaken about their sites, Li shaken about a 48h site and
 jumping to another one now and then, 0.1 ps between frames; the data are made up, the work is that of a real run. CPU
 seconds of this process on one core, the fastest of some rounds in turn: other work on the machine only ever adds time.
-Peers (pip install freud-analysis site-analysis pymatgen-analysis-diffusion; a missing one is said and left out) do what
-they do best: single precision in freud, no neighbour search anew in LAMMPS' compute rdf. Where a peer would take hours,
-it does a part, and times are per displacement. ``lake`` reads from a lake on disk, decoding included. ``memory`` is the
+Peers (pip install freud-analysis site-analysis pymatgen-analysis-diffusion kinisi; a missing one is said and left out)
+do what they do best: single precision in freud, no neighbour search anew in LAMMPS' compute rdf. Where a peer would
+take hours, it does a part, and times are per displacement; kinisi gets the first 1600 frames, which take it two and a
+half minutes (its time goes with their square). ``lake`` reads from a lake on disk, decoding included. ``memory`` is the
 largest resident size of a process of its own, less that of one that has imported the same and holds one chunk.
 ``calibration`` is the long version of the tests of the same name: how often 95 % intervals hold the truth.
 """
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ from argyase.physics.density import density
 from argyase.physics.intervals import event_rate
 from argyase.physics.jumps import site_jumps
 from argyase.physics.msd import mean_squared_displacement
+from argyase.physics.msd import msd as diffusion
 from argyase.physics.rdf import coordination, site_labels
 from argyase.physics.vanhove import default_lags, van_hove_self
 from argyase.structures import sites
 from argyase.structures.argyrodite import argyrodite
+from argyase.units import A2_PER_PS_TO_CM2_PER_S
 
 STEP = 0.1  # ps
 CHUNK = 250
@@ -48,16 +51,24 @@ LITHIUM = SPECIES == "Li"
 CELL = ATOMS.cell.array
 
 
+JUMPS = 0.01  # of an ion in a frame
+
+
+def jumps() -> np.ndarray:
+    """Vectors from a 48h site to the 19 nearest, (jump, 3); half of the time the other way."""
+    h48 = sites.tile(sites.wyckoff("48h"), (4, 4, 4)) * CELL[0, 0] / 4
+    steps = (h48 - h48[0] + CELL[0, 0] / 2) % CELL[0, 0] - CELL[0, 0] / 2
+    return np.asarray(steps[np.argsort(np.linalg.norm(steps, axis=1))[1:20]])
+
+
 def lithium_paths(frames: int, seed: int = 0) -> np.ndarray:
     """Unwrapped paths of 1536 Li, (frame, ion, 3)."""
     rng = np.random.default_rng(seed)
-    h48 = sites.tile(sites.wyckoff("48h"), (4, 4, 4)) * CELL[0, 0] / 4
-    near = np.argsort(np.linalg.norm((h48 - h48[0] + CELL[0, 0] / 2) % CELL[0, 0] - CELL[0, 0] / 2, axis=1))[1:20]
-    steps = (h48[near] - h48[0] + CELL[0, 0] / 2) % CELL[0, 0] - CELL[0, 0] / 2
+    steps = jumps()
     place = ATOMS.positions[LITHIUM].copy()
     paths = np.empty((frames, len(place), 3))
     for t in range(frames):
-        jumping = np.flatnonzero(rng.random(len(place)) < 0.01)
+        jumping = np.flatnonzero(rng.random(len(place)) < JUMPS)
         place[jumping] += steps[rng.integers(len(steps), size=len(jumping))] * rng.choice([-1, 1], (len(jumping), 1))
         paths[t] = place
     paths += rng.normal(0.0, 0.2, paths.shape)
@@ -106,8 +117,51 @@ def msd(paths: np.ndarray, rounds: int) -> None:
     if freud := peer("freud"):
         box = freud.box.Box.cube(1e6)  # far from its faces: positions are unwrapped
         runs["freud"] = lambda: freud.msd.MSD(box, "window").compute(paths)
+    if analyzer := peer("pymatgen.analysis.diffusion.analyzer"):
+        by_ion = np.ascontiguousarray(paths.swapaxes(0, 1))
+        runs["pymatgen-analysis-diffusion"] = lambda: analyzer._msd_from_positions_fft(by_ion)
     found = fastest(rounds, **runs)
     table(f"MSD, all lags and origins, {len(paths)} frames of 1536 Li", "argyase", found, "s", 1.0)
+
+
+def kinisi(paths: np.ndarray, rounds: int) -> None:
+    """D with its interval, from the MSD at all lags; kinisi once, fitting from the lag from which argyase does."""
+    paths = paths[:1600]
+    ours = fastest(rounds, argyase=lambda: diffusion(paths, STEP))
+    found = diffusion(paths, STEP)
+    said = {"argyase": [float(found[f"diffusivity{end}"]) for end in ("", "_low", "_high")]}
+    if peer("kinisi"):
+        import scipp
+        from kinisi.diffusion_analyzer import DiffusionAnalyzer
+        from kinisi.displacement import calculate_msd
+        from kinisi.parser import Parser
+
+        # Its last particle stands still, for the drift. Times in fs: kinisi truncates time / step, and 0.3 / 0.1 is 2.
+        still = np.concatenate([paths / CELL[0, 0], np.zeros((len(paths), 1, 3))], axis=1)
+        fs, ions = scipp.Unit("fs"), paths.shape[1]
+        start = time.process_time()
+        parser = Parser(
+            scipp.array(dims=["time", "particle", "dimension"], values=still, unit="one"),
+            scipp.array(dims=["time", "row", "column"], values=np.tile(CELL, (len(paths), 1, 1)), unit="angstrom"),
+            time_step=2.0 * fs,
+            step_skip=round(1000 * STEP / 2.0) * scipp.Unit("one"),
+            specie_indices=scipp.arange("particle", ions),
+            drift_indices=scipp.array(dims=["particle"], values=[ions]),
+        )
+        analyzer = DiffusionAnalyzer(parser)
+        analyzer._dg = calculate_msd(parser, progress=False)
+        analyzer.diffusion(float(found["fit_start"]) * 1000 * fs, progress=False, random_state=np.random.RandomState(1))
+        ours["kinisi, once"] = time.process_time() - start
+        samples = analyzer.D.values
+        said["kinisi"] = [float(samples.mean()), *np.percentile(samples, [2.5, 97.5]).tolist()]
+        theirs = analyzer.msd.values
+        difference = np.abs(theirs / found["msd"].values[1 : 1 + len(theirs)] - 1).max()
+        print(f"MSD at {len(theirs)} lags: largest relative difference {difference:.1e}")
+    table(f"D with its interval, {len(paths)} frames of 1536 Li, all lags", "argyase", ours, "s", 1.0)
+    exact = JUMPS / STEP * float((jumps() ** 2).sum(axis=1).mean()) / 6 * A2_PER_PS_TO_CM2_PER_S
+    print(f"  {'exact D':58s} {1e5 * exact:12.4g} 1e-5 cm2/s")
+    for name, (value, low, high) in said.items():
+        print(f"  {name:58s} {1e5 * value:12.4g} ({1e5 * low:.4g} ... {1e5 * high:.4g})")
 
 
 def vanhove(paths: np.ndarray, rounds: int) -> None:
@@ -213,25 +267,30 @@ def cages(paths: np.ndarray, rounds: int) -> None:
     table("Sites of 1536 Li", name, times, "ms a frame", 1e-3)
 
 
-def lake(paths: np.ndarray, rounds: int) -> None:
-    """From a lake on disk: what reading costs, and the stages' work with it."""
+def store(folder: str, pieces: Iterable[tuple[np.ndarray, np.ndarray]], frames: int) -> str:
+    """Write a trajectory into a new lake; the id of the run."""
     from argyase.datalake.lake import Lake
     from argyase.schemas import INGEST
 
+    with Lake(folder).begin("ingest", {"benchmark": 1}, schema=INGEST) as attempt:
+        labels = {"species": SPECIES, "atom_id": np.arange(len(SPECIES)), "site": ATOMS.arrays["site"],
+                  "cage": ATOMS.arrays["cage"]}  # fmt: skip
+        writer = attempt.trajectory_writer(n_atoms=len(SPECIES), n_frames=frames, coords=labels, time_step_ps=STEP)
+        for places, cells in pieces:
+            for place, cell in zip(places, cells, strict=True):
+                writer.append(place, cell)
+        writer.finish()
+        volume = np.full(frames, abs(np.linalg.det(CELL)))
+        return str(attempt.publish(INGEST.dataset(time=writer.times(), volume=volume)))
+
+
+def lake(paths: np.ndarray, rounds: int) -> None:
+    """From a lake on disk: what reading costs, and the stages' work with it."""
+    from argyase.datalake.lake import Lake
+
     frames = min(len(paths), 2000)
     with tempfile.TemporaryDirectory() as folder:
-        store = Lake(folder)
-        with store.begin("ingest", {"benchmark": 1}, schema=INGEST) as attempt:
-            labels = {"species": SPECIES, "atom_id": np.arange(len(SPECIES)), "site": ATOMS.arrays["site"],
-                      "cage": ATOMS.arrays["cage"]}  # fmt: skip
-            writer = attempt.trajectory_writer(n_atoms=len(SPECIES), n_frames=frames, coords=labels, time_step_ps=STEP)
-            for places, cells in chunks(paths[:frames]):
-                for place, cell in zip(places, cells, strict=True):
-                    writer.append(place, cell)
-            writer.finish()
-            volume = np.full(frames, abs(np.linalg.det(CELL)))
-            run = attempt.publish(INGEST.dataset(time=writer.times(), volume=volume))
-        reader = store.trajectory(run)
+        reader = Lake(folder).trajectory(store(folder, chunks(paths[:frames]), frames))
 
         def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for _, places, cells in reader.chunks():
@@ -259,38 +318,43 @@ def lake(paths: np.ndarray, rounds: int) -> None:
         )
 
 
-_JOBS = ("none", "jumps", "sums", "density")
+_JOBS = ("none", "jumps", "sums", "density", "msd", "hops")
 
 
 def memory(frames: int) -> None:
     """Largest resident size for many frames, less that of holding one chunk."""
     sizes = {}
-    for job in _JOBS:
-        command = [sys.executable, __file__, "--job", job, "--frames", str(frames)]
-        sizes[job] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        store(folder, to_and_fro(frames), frames)
+        for job in _JOBS:
+            command = [sys.executable, __file__, "--job", job, "--frames", str(frames), "--lake", folder]
+            sizes[job] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     print(f"Memory for {frames} frames of 3328 atoms, above that of one chunk of {CHUNK} (MiB)")
     for job in _JOBS[1:]:
         print(f"  {job:58s} {sizes[job] - sizes['none']:12.0f}")
 
 
-def _job(job: str, frames: int) -> None:
-    paths = lithium_paths(CHUNK)
-    places, cells = next(chunks(paths))
-    pieces = [(places, cells), (places[::-1].copy(), cells)]  # there and back, so that no path is broken
+def to_and_fro(frames: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same chunk to and fro, so that no path is broken: work and memory of a long run, if not its physics."""
+    places, cells = next(chunks(lithium_paths(CHUNK)))
+    pieces = [(places, cells), (places[::-1].copy(), cells)]
+    for n in range(frames // CHUNK):
+        yield pieces[n % 2]
 
-    def endless() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same chunk to and fro: work and memory of a long run, if not its physics."""
-        for n in range(frames // CHUNK):
-            yield pieces[n % 2]
 
-    for _ in endless():
-        break
+def _job(job: str, frames: int, folder: str) -> None:
     if job == "jumps":
-        site_jumps(endless(), SPECIES, STEP, temperature=500.0)
+        site_jumps(to_and_fro(frames), SPECIES, STEP, temperature=500.0)
     elif job == "density":
-        density(endless(), SPECIES, frames, 500.0)
+        density(to_and_fro(frames), SPECIES, frames, 500.0)
+    elif job in ("msd", "hops"):
+        from argyase.datalake.lake import Lake
+
+        stage = importlib.import_module(f"argyase.stages.{job}")
+        (run,) = Lake(folder).search("ingest")
+        stage.run(stage.Config(run.id), Lake(folder))
     elif job == "sums":
-        sums = species_sums(endless(), SPECIES)
+        sums = species_sums(to_and_fro(frames), SPECIES)
 
         def blocks() -> Iterator[np.ndarray]:
             size = 2_000_000 // frames
@@ -298,8 +362,9 @@ def _job(job: str, frames: int) -> None:
                 yield np.zeros((frames, min(size, 1536 - first), 3))
 
         collective(sums, blocks(), STEP, 500.0)
-    else:
-        for places, cells in pieces:  # what the others do with a chunk at the least
+    else:  # what the others do at the least: compiled code, and a chunk
+        mean_squared_displacement(np.zeros((4, 1, 3)))
+        for places, cells in to_and_fro(2 * CHUNK):
             places @ np.linalg.inv(cells)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -340,19 +405,22 @@ def calibration(trials: int = 1000) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("msd", "vanhove", "rdf", "cages", "lake", "memory", "calibration")
+    names = ("msd", "kinisi", "vanhove", "rdf", "cages", "lake", "memory", "calibration")
     parser.add_argument("--frames", type=int, default=10_000, help="default: 10000; for memory ten times as many")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (default: 3)")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to run (default: all)")
     parser.add_argument("--job", choices=_JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("--lake", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
-        _job(args.job, args.frames)
+        _job(args.job, args.frames, args.lake)
         return
     measured = [n for n in args.only if n not in ("memory", "calibration")]
     paths = lithium_paths(args.frames) if measured else np.empty(0)
     for name in measured:
-        {"msd": msd, "vanhove": vanhove, "rdf": rdf, "cages": cages, "lake": lake}[name](paths, args.rounds)
+        {"msd": msd, "kinisi": kinisi, "vanhove": vanhove, "rdf": rdf, "cages": cages, "lake": lake}[name](
+            paths, args.rounds
+        )
     if "memory" in args.only:
         memory(10 * args.frames)
     if "calibration" in args.only:

@@ -23,14 +23,20 @@ KEYS = REQUIRED | {"variables"}
 """What it says at most, from before there were seals."""
 
 DECIMALS = 4
-"""Float parameters are rounded to this many decimals, stored and asked for alike: 0.1 + 0.2 finds 0.3."""
+"""Float parameters are rounded to this many decimals, stored and asked for alike: 0.1 + 0.2 finds 0.3.
+
+Numbers below 1 keep so many significant digits: a ridge or a tolerance of 1e-5 is another than one of 1e-6.
+"""
+
+NOTHING = 1e-14
+"""What is smaller is the rounding error of a difference: 0.3 - 0.1 - 0.2 is 0."""
 
 
 def canonical(value: Any, where: str = "parameters") -> Any:
     """The one form of a parameter: plain JSON types, floats rounded, whole floats as integers.
 
-    >>> canonical({"x": 0.1 + 0.2, "cells": (2, 2.0, np.int64(2)), "z": -0.0})
-    {'x': 0.3, 'cells': [2, 2, 2], 'z': 0}
+    >>> canonical({"x": 0.1 + 0.2, "cells": (2, 2.0, np.int64(2)), "z": -0.0, "tolerance": 1e-6, "inversion": 1 / 32})
+    {'x': 0.3, 'cells': [2, 2, 2], 'z': 0, 'tolerance': 1e-06, 'inversion': 0.03125}
 
     Raises
     ------
@@ -44,7 +50,9 @@ def canonical(value: Any, where: str = "parameters") -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise SchemaError(f"{where} = {value}: a parameter must be finite")
-        rounded = round(value, DECIMALS)
+        if abs(value) < NOTHING:
+            return 0
+        rounded = round(value, DECIMALS) if abs(value) >= 1 else float(f"{value:.{DECIMALS}g}")
         return int(rounded) if rounded == int(rounded) else rounded
     if isinstance(value, Mapping):
         return {str(k): canonical(v, f"{where}.{k}") for k, v in value.items()}

@@ -125,7 +125,7 @@ class Unfinished:
         """``running``; ``failed`` if it ended by an error; ``stale`` if it was killed or interrupted."""
         if self.alive:
             return "running"
-        return "failed" if self.exit not in ("", "KeyboardInterrupt", _LEFT) else "stale"
+        return "failed" if self.exit.partition(":")[0] not in ("", "KeyboardInterrupt", _LEFT) else "stale"
 
     @property
     def exit(self) -> str:
@@ -395,9 +395,9 @@ class Lake:
     ) -> xr.Dataset:
         """All runs of a stage as one dataset over the parameters named in `dims`; missing points are NaN.
 
-        The labels are the parameters as the lake keeps them, rounded to four decimals, so that ``.sel(x=0.3)`` finds
-        what was stored as 0.1 + 0.2. Where runs have other coordinates (lags, distances), the dataset has those of
-        all. Runs without one of the parameters are at NaN, or at an empty text.
+        The labels are the parameters as the lake keeps them, rounded to four decimals (below 1, to four digits), so
+        that ``.sel(x=0.3)`` finds what was stored as 0.1 + 0.2. Where runs have other coordinates (lags, distances),
+        the dataset has those of all. Runs without one of the parameters are at NaN, or at an empty text.
 
         Parameters
         ----------

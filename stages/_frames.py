@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,6 +130,10 @@ def read_file(source: str, where: str) -> list[Atoms]:
     import ase.io
 
     try:
+        if source.endswith("xyz.gz"):
+            # Unpacked first: ASE goes back to the beginning of a packed file for every frame.
+            with gzip.open(source, "rt") as file:
+                return list(ase.io.read(io.StringIO(file.read()), index=":", format="extxyz"))
         found: list[Atoms] = ase.io.read(source, index=":")
     except FileNotFoundError:
         raise ConfigError(f"{where} = {source}: no such file") from None
@@ -144,6 +151,18 @@ def _of_file(source: str) -> list[Atoms]:
         atoms.info.setdefault("group", str(atoms.info.get("config_type", "")))
         atoms.info.setdefault("trajectory", f"{name} {n}")
     return found
+
+
+def names_trajectory(atoms: Atoms, key: str = "trajectory") -> bool:
+    """Whether it is known of which trajectory a frame is: not where `frames_of` made up one for it alone.
+
+    >>> names_trajectory(Atoms(info={"trajectory": "run 7"}))
+    True
+    >>> names_trajectory(Atoms(info={"parent": "labels.xyz", "trajectory": "labels.xyz 7"}))
+    False
+    """
+    name, parent = (str(atoms.info.get(k, "")) for k in (key, "parent"))
+    return key in atoms.info and not re.fullmatch(re.escape(parent) + r" \d+", name)
 
 
 def _of_run(lake: Lake, run_id: str, stride: int) -> list[Atoms]:
@@ -203,6 +222,15 @@ def parse_settings(texts: Sequence[str], where: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[key] = value
     return settings
+
+
+def made_by(calculator: Any) -> dict[str, str]:
+    """What made the last results of a calculator, as scalars of a run; VASP says it, and no other."""
+    if not (made := getattr(calculator, "made_by", [])):
+        return {}
+    from argyase.calculators.vasp import told
+
+    return told(made)
 
 
 CALCULATOR_HELP = f"{', '.join(ENGINES)}, or module:factory of any ASE calculator"

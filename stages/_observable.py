@@ -13,12 +13,12 @@ from argyase.datalake.lake import Lake, RunRecord
 from argyase.datalake.trajectory import TrajectoryReader
 from argyase.errors import ConfigError, TrajectoryError
 from argyase.physics.collective import Sums, species_sums
-from argyase.physics.unwrap import diffusing_paths
 from argyase.schemas import Schema
 from argyase.stages._run import Report, collect_provenance, labels, published
 
 _FRAMES = 1000
 _BLOCK = 2_000_000  # frames times ions of a block: 48 MB
+_SIDE_BY_SIDE = 16  # ions that the hot loops take at a time
 
 
 def observable(
@@ -39,13 +39,6 @@ def observable(
     dataset = compute(record)
     provenance = collect_provenance(config)
     return [lake.publish(stage, parameters, dataset, inputs=[record.id], schema=schema, provenance=provenance)]
-
-
-def paths_of(lake: Lake, record: RunRecord, ion: str) -> tuple[NDArray[np.float64], float]:
-    """Paths of the diffusing ions, (frame, ion, 3) in A, and the time between frames, ps."""
-    trajectory = _at_least_two_frames(lake, record)
-    paths = diffusing_paths(trajectory.positions(), trajectory.cell(), trajectory.coords["species"], ion)
-    return paths, trajectory.time_step_ps
 
 
 def chunks_of(
@@ -75,17 +68,24 @@ def _at_least_two_frames(lake: Lake, record: RunRecord) -> TrajectoryReader:
 
 
 def _path_blocks(lake: Lake, record: RunRecord, ion: str, sums: Sums) -> Iterator[NDArray[np.float64]]:
-    """Paths of the diffusing ions as `paths_of` gives them, some ions at a time, (frame, ions of the block, 3)."""
+    """Paths of the diffusing ions as `diffusing_paths` gives them, some ions at a time, (frame, ions of the block, 3).
+
+    All blocks are in the same memory: one is gone when the next comes.
+    """
     trajectory = lake.trajectory(record.id)
     mobile = np.flatnonzero(trajectory.coords["species"] == ion)
     drift = sums.drift(ion)[:, None]
     map_to_mean = np.linalg.inv(trajectory.cell()) @ sums.cell
     size = max(1, _BLOCK // max(1, trajectory.n_frames))
+    if size > _SIDE_BY_SIDE:
+        size -= size % _SIDE_BY_SIDE
+    place = np.empty(trajectory.n_frames * size * 3)
     for first in range(0, len(mobile), size):
-        paths = np.empty((trajectory.n_frames, len(mobile[first : first + size]), 3))
+        some = mobile[first : first + size]
+        paths = place[: trajectory.n_frames * len(some) * 3].reshape(trajectory.n_frames, len(some), 3)
         for frames in range(0, trajectory.n_frames, _FRAMES):
             part = slice(frames, frames + _FRAMES)
-            paths[part] = trajectory.positions(part, mobile[first : first + size]) @ map_to_mean[part] - drift[part]
+            paths[part] = trajectory.positions(part, some) @ map_to_mean[part] - drift[part]
         yield paths
 
 

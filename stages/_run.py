@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -116,7 +116,9 @@ def guarded(body: Callable[[], int]) -> int:
     except (ArgyaseError, DatalakeError) as error:
         console.print(f"[bold red]error[/] ({type(error).__name__}): ", Text(str(error)), sep="", end="\n")
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if str(error):
+            console.print(Text(str(error)))
         console.print("interrupted; what was computed is kept, run the same command to go on")
         return 130
 
@@ -167,28 +169,81 @@ def progress(kind: str, label: str) -> Iterator[Report]:
         yield report
 
 
-def in_processes(function: Callable[[T], R], items: Sequence[T], jobs: int, report: Report) -> list[R]:
+DIED = "its process died: a crash, out of memory, or killed"
+
+
+def in_processes(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    jobs: int,
+    report: Report,
+    died: Callable[[str], R] | None = None,
+) -> list[R]:
     """Results of a function of a module, one for each item, in their order; so many at once, each in a process.
+
+    A process that dies costs its item, and not the others. If this one is interrupted, they are told to stop (SIGTERM).
+
+    Parameters
+    ----------
+    died
+        What stands for the result of an item whose process died, for the reason it is given.
 
     Raises
     ------
     CalculatorError
-        If a process died.
+        If processes died, when all else is done, unless `died` is given.
     """
-    found: list[R] = []
-    report(0, len(items))
-    # Fresh processes: the threads of linear algebra, used here before, do not survive a fork.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+    # A pool of one for each worker: the death of a process breaks its pool, and would take what others are at with it.
+    own, pools = threading.local(), list[ProcessPoolExecutor]()
+
+    def compute(item: T) -> R | BrokenProcessPool:
+        if not hasattr(own, "pool"):
+            # Fresh processes: the threads of linear algebra, used here before, do not survive a fork.
+            own.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
+            pools.append(own.pool)
         try:
-            for result in pool.map(function, items):
-                found.append(result)
+            result: R = own.pool.submit(function, item).result()
+        except BrokenProcessPool as death:
+            del own.pool
+            return death
+        return result
+
+    found: dict[int, R] = {}
+    deaths = 0
+    report(0, len(items))
+    with ThreadPoolExecutor(jobs) as workers:
+        waiting = {workers.submit(compute, item): n for n, item in enumerate(items)}
+        try:
+            for done in as_completed(waiting):
+                result = done.result()
+                if not isinstance(result, BrokenProcessPool):
+                    found[waiting[done]] = result
+                else:
+                    deaths += 1
+                    if died is not None:
+                        found[waiting[done]] = died(DIED)
                 report(len(found), len(items))
-        except BrokenProcessPool:
-            raise CalculatorError(
-                f"a process died (a crash, out of memory, or killed) when {len(found)} of {len(items)} were done; they "
-                "are kept: run the same command to go on"
-            ) from None
-    return found
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            # Each stops as it does when it is told so itself: at its next checkpoint, if it has any.
+            terminate_children()
+            raise
+        finally:
+            for pool in pools:
+                pool.shutdown(wait=False)
+    if deaths and died is None:
+        raise CalculatorError(
+            f"{deaths} of {len(items)} did not end, for each {DIED}; the {len(found)} that were done are kept: run the "
+            "same command to go on"
+        )
+    return [found[n] for n in range(len(items))]
+
+
+def terminate_children() -> None:
+    """Send SIGTERM to the processes of our pools: what they are at may take hours."""
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Stage ``figures``: figures of runs in the lake: MSD, conductivity, van Hove, hops; hulls and site energies."""
+"""Stage ``figures``: figures of runs in the lake: MSD, conductivity, van Hove, hops; hulls, site energies, parity."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import ConfigError
 from argyase.physics.intervals import Interval
+from argyase.stages import orderings
 from argyase.stages._run import LABELS, guarded, made_of, out
 
 _MOST = 8
@@ -122,7 +123,7 @@ def _planned(lake: Lake, run: str) -> list[Sample]:
 
 
 def sample_mean(lake: Lake, members: Sequence[Mapping[str, str]], stage: str, name: str) -> Interval | None:
-    """Mean over the runs of a sample; None if none has it.
+    """Mean over the runs of a sample, a bound if it is one for some; None if none has it.
 
     The scatter of two is no measure of an error (Student's factor is 12.7): theirs is that of the runs themselves.
     """
@@ -137,11 +138,12 @@ def sample_mean(lake: Lake, members: Sequence[Mapping[str, str]], stage: str, na
             found.append(
                 Interval(*(float(scalars.get(f"{name}{e}", math.nan)) for e in ("", "_stderr", "_low", "_high")))
             )
+    mean = average(found) if found else None
     known = [q for q in found if math.isfinite(q.value)]
-    if len(known) == 2:
-        mean, half = sum(q.value for q in known) / 2, math.hypot(*(q.high - q.low for q in known)) / 4
-        return Interval(mean, math.hypot(*(q.stderr for q in known)) / 2, mean - half, mean + half)
-    return average(found) if found else None
+    if len(known) == 2 and mean and math.isfinite(mean.value):
+        half = math.hypot(*(q.high - q.low for q in known)) / 4
+        return Interval(mean.value, math.hypot(*(q.stderr for q in known)) / 2, mean.value - half, mean.value + half)
+    return mean
 
 
 def _draw_series(
@@ -295,6 +297,7 @@ def draw_energies(lake: Lake, runs: Sequence[RunRecord], folder: Path) -> list[P
         note = _note([str(who.get("potential", ""))]) or f"calculator: {who['name']}"
         stem = folder / (name if names.count(name) == 1 else f"{name}-{group[0].id[:8]}")
         if name == "hull":
+            note = "; ".join(filter(None, (note, orderings.lost_relaxations(group))))
             written += save(energies.plot_hull(lake.open_run(group[0].id), note), stem)
         else:
             group.sort(key=lambda r: float(r.parameters["inversion"]))
@@ -302,6 +305,28 @@ def draw_energies(lake: Lake, runs: Sequence[RunRecord], folder: Path) -> list[P
                 note += f"; of the S/halide orderings {', '.join(map(str, chosen))}"
             data = [(f"{100 * r.parameters['inversion']:g} %", lake.open_run(r.id)) for r in group]
             written += save(energies.plot_site_energies(data, f"{group[0].parameters['formula']}. {note}"), stem)
+    return written
+
+
+def draw_parity(lake: Lake, runs: Sequence[RunRecord], folder: Path) -> list[Path]:
+    """Draw predictions of potentials over labels, of each run of stage ``errors`` a figure."""
+    from argyase.figures import potentials
+    from argyase.figures.style import save
+
+    written: list[Path] = []
+    for record in runs:
+        p = record.parameters
+        name = Path(str(p["calculator"].get("potential", p["calculator"]["name"]))).stem
+        parents = (lake.record(i) for i in record.inputs if i in lake)
+        teachers = sorted({str(r.parameters["calculator"]["name"]) for r in parents if "calculator" in r.parameters})
+        said = [name]
+        if teachers:
+            said.append(f"labels by {', '.join(teachers)}")
+        if groups := p.get("groups"):
+            said.append(f"groups {', '.join(groups)}")
+        note = f"{'; '.join(said)}. {_note([name])}"
+        stem = folder / ("parity" if len(runs) == 1 else f"parity-{record.id[:8]}")
+        written += save(potentials.plot_parity(lake.open_run(record.id), note), stem)
     return written
 
 
@@ -338,7 +363,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(prog="argyase figures", description=__doc__)
     parser.add_argument(
-        "runs", nargs="*", help="ids of trajectories (md, ingest), hulls and site energies; all of the lake if none"
+        "runs",
+        nargs="*",
+        help="ids of trajectories (md, ingest), hulls, site energies and errors of potentials; all of the lake if none",
     )
     parser.add_argument("--lake", default="lake", help="folder of the data lake (default: lake)")
     parser.add_argument("--figures", default="figures", help="folder for the figures (default: figures)")
@@ -346,16 +373,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         lake = Lake(args.lake, create=False)
-        stages = ("md", "ingest", "hull", "site_energies")
+        stages = ("md", "ingest", "hull", "site_energies", "errors")
         records = [lake.record(r) for r in args.runs] or [r for stage in stages for r in lake.search(stage)]
         if not records:
             raise ConfigError(
-                f"{args.lake}: no trajectory, hull or site energies; make one with argyase run, md, ingest, hull or "
-                "site_energies"
+                f"{args.lake}: no trajectory, hull, site energies or errors of a potential; make one with argyase run, "
+                "md, ingest, hull, site_energies or validate"
             )
         still = [r for r in records if r.stage in ("hull", "site_energies")]
+        compared = [r for r in records if r.stage == "errors"]
         written = draw_energies(lake, still, Path(args.figures))
-        if chosen := [r.id for r in records if r not in still]:
+        written += draw_parity(lake, compared, Path(args.figures))
+        if chosen := [r.id for r in records if r not in still and r not in compared]:
             written += _transport(lake, chosen, Path(args.figures))
         for path in written:
             out.print(f"figure {path}", highlight=False)

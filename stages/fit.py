@@ -24,11 +24,12 @@ from argyase.errors import ConfigError, PotentialFileError
 from argyase.schemas import FIT
 from argyase.stages._config import setting
 from argyase.stages._errors import ERROR_COLUMNS, ERROR_UNITS, error_arrays
-from argyase.stages._frames import frames_of
+from argyase.stages._frames import frames_of, names_trajectory
 from argyase.stages._run import Report, collect_provenance, console, published, silent, stage_main, stop_requested
 
 if TYPE_CHECKING:
     from argyase.potentials.fit import Fit, FitSettings, FitState, Labels
+    from argyase.potentials.model_card import Potential
     from argyase.potentials.mtp_file import MTPFile
 
 
@@ -39,9 +40,14 @@ class Config:
     labels: tuple[str, ...] = setting(help="labelled frames: runs of stage label, or files that ASE reads")
     species: tuple[str, ...] = setting(("Li", "P", "S", "Cl"), help="symbols, in the order of the potential")
     level: int = setting(10, help="level of the potential, an even number from 2 to 28")
-    start: str = setting("", help="potential (.mtp) to go on from; one of a lower level is raised to this one")
+    start: str = setting(
+        "", help="potential to go on from, shipped or an .mtp file; one of a lower level is raised to this one"
+    )
     name: str = setting("", help="name of the potential (default: that of --output, or the level)")
     output: str = setting("", help="write the potential, its card and active set also to these files, without a suffix")
+    mixed_teachers: bool = setting(
+        False, help="labels of different calculators are meant; without, they are refused (where runs tell)"
+    )
     ridge_to_start: bool = setting(
         False,
         help="ridges pull towards the coefficients of fit.start (of the linear ones: up to a common factor), not to 0; "
@@ -61,7 +67,11 @@ class Config:
     weight_key: str = setting("weight", help="key of a frame's info that holds its own weight; 1 without")
     group_key: str = setting("group", help="key of a frame's info that names its group")
     trajectory_key: str = setting("trajectory", help="key of a frame's info that names its trajectory")
-    held_out: float = setting(0.1, help="fraction of the frames that is held out, by whole trajectories")
+    held_out: float = setting(
+        0.1,
+        help="fraction of the frames that is held out, on average: each trajectory as a whole, with this probability, "
+        "by a hash of its name and the seed, whatever other labels there are; one at least",
+    )
     held_out_seed: int = setting(1, help="seed of the choice of held-out trajectories")
     held_out_trajectories: tuple[str, ...] = setting((), help="hold these out instead")
     never_held_out: tuple[str, ...] = setting(("*squeeze",), help="groups of which none is; * matches any text")
@@ -75,7 +85,8 @@ class Config:
     threads: int = setting(0, help="threads; 0: as many as there are cores")
 
 
-_NOT_PHYSICS = ("labels", "start", "output", "threads", "name", "weight_key")  # the weights are in the digest
+# Runs are inputs, and the weights are in the digest.
+_NOT_PHYSICS = ("labels", "mixed_teachers", "start", "output", "threads", "name", "weight_key")
 
 
 def settings_of(config: Config, labels: Labels) -> FitSettings:
@@ -135,18 +146,33 @@ def _digest(labels: Labels) -> str:
     return h.hexdigest()
 
 
-def _start(config: Config, labels: Labels) -> list[MTPFile]:
+def _check_teachers(lake: Lake, runs: Sequence[str]) -> None:
+    """Refuse label runs of different calculators: of files it is not known whose labels they have."""
+    first: tuple[str, Mapping[str, Any]] | None = None
+    for run_id in runs:
+        record = lake.record(run_id)
+        if record.stage != "label":
+            continue
+        own = record.parameters["calculator"]
+        first = first or (run_id, own)
+        if own != first[1]:
+            differs = [k for k in {**first[1], **own} if first[1].get(k) != own.get(k)]
+            said = (" ".join(f"{k}={c.get(k, '')}" for k in differs) for c in (first[1], own))
+            raise ConfigError(
+                f"fit.labels: run {first[0]} has labels of {next(said)}, run {run_id} of {next(said)}: energies of "
+                "different calculators do not go together (universal potentials: 0.3 eV/atom apart); label all frames "
+                "by one, or say that it is meant: --mixed-teachers"
+            )
+
+
+def _start(config: Config, start: Potential | None, labels: Labels) -> list[MTPFile]:
     """Where the fits begin: a potential to go on from, or random ones."""
     from argyase.potentials.basis import untrained
     from argyase.potentials.fit import random_start, restart
     from argyase.potentials.mtp_file import read_mtp
 
-    if config.start:
-        potential = read_mtp(config.start)
-        if potential.species_count != len(config.species):
-            raise ConfigError(
-                f"fit.start = {config.start}: {potential.species_count} species; fit.species has {len(config.species)}"
-            )
+    if start:
+        potential = read_mtp(start.path)
         if potential.max_dist != config.cutoff:
             raise ConfigError(
                 f"fit.start = {config.start}: cutoff {potential.max_dist:g} A, not fit.cutoff = {config.cutoff:g} A; "
@@ -157,16 +183,43 @@ def _start(config: Config, labels: Labels) -> list[MTPFile]:
     return [random_start(template, labels, config.species, seed) for seed in config.seeds]
 
 
+def _split(config: Config, labels: Labels) -> tuple[Labels, Labels]:
+    """Training and held-out frames; a warning where these may be neighbours in time."""
+    if not (config.held_out or config.held_out_trajectories):
+        return labels, labels.take([])
+    training, held_out = labels.hold_out(
+        config.held_out, config.held_out_seed, config.held_out_trajectories, config.never_held_out
+    )
+    alone, others = (
+        [a.get_chemical_formula() for a in part.frames if not names_trajectory(a, config.trajectory_key)]
+        for part in (held_out, training)
+    )
+    if near := sum(formula in set(others) for formula in alone):
+        console.print(
+            f"warning: {near} of {len(held_out)} held-out frames do not say of which trajectory they are, nor do "
+            "frames of the same formula that are trained on: if they are of the same dynamics, held-out errors are "
+            f"those of neighbours in time, too low; name it as {config.trajectory_key!r} in the info of each frame "
+            "(docs/how-to/train-a-potential.md)",
+            style="yellow",
+            markup=False,
+        )
+    return training, held_out
+
+
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Fit, or go on with an unfinished fit, unless the lake has it; its id."""
     from argyase.potentials.fit import Fit, Labels
-    from argyase.potentials.mtp_file import read_bytes
+    from argyase.potentials.model_card import find_potential
 
     if not config.seeds:
         raise ConfigError("fit.seeds: give at least one")
     if config.ridge_to_start and not config.start:
         raise ConfigError("fit.ridge_to_start: towards which potential? name it as fit.start")
+    # It must be of these species, in this order.
+    start = find_potential(config.start, config.species) if config.start else None
     frames, parents = frames_of(lake, config.labels)
+    if not config.mixed_teachers:
+        _check_teachers(lake, parents)
     labels = Labels.of(frames, config.group_key, config.trajectory_key, config.weight_key)
     for group in _group_weights(config.group_weights):
         if any(fnmatchcase(own, group) for own in labels.groups):
@@ -181,17 +234,12 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     if not config.ridge_to_start:  # a fit without is the one that it was before there was this choice
         del parameters["ridge_to_start"]
     parameters["labels_sha256"] = _digest(labels)
-    if config.start:
-        parameters["start_sha256"] = hashlib.sha256(read_bytes(config.start)).hexdigest()
+    if start:
+        parameters["start_sha256"] = start.sha256
+    training, held_out = _split(config, labels)
     run_id = published(lake, "fit", parameters, parents, FIT.version)
     if run_id is None:
-        if config.held_out or config.held_out_trajectories:
-            training, held_out = labels.hold_out(
-                config.held_out, config.held_out_seed, config.held_out_trajectories, config.never_held_out
-            )
-        else:
-            training, held_out = labels, labels.take([])
-        starts = _start(config, labels)
+        starts = _start(config, start, labels)
         prior = starts[0] if config.ridge_to_start else None
         problem = Fit(starts[0], config.species, training, settings_of(config, labels), held_out, prior)
         with lake.begin("fit", parameters, parents, FIT, collect_provenance(config)) as attempt:
@@ -305,9 +353,9 @@ def _results(state: FitState, config: Config, folder: Path, training: Labels, he
         f"iteration_{c}": [[getattr(e, c) for e in both] for both in state.errors] for c in ERROR_COLUMNS
     }
     write_mtp(folder / "potential.mtp", potential)
-    everything = [*training.frames, *held_out.frames]
-    ActiveSet.select(calculator, everything).save(folder / "potential.active")
-    distances = smallest_distances(everything, config.species, potential.max_dist)
+    # What is held out was not seen: it widens neither the domain nor the distances that the potential knows.
+    ActiveSet.select(calculator, training.frames).save(folder / "potential.active")
+    distances = smallest_distances(training.frames, config.species, potential.max_dist)
     (folder / "potential.toml").write_text(_card(name, config, arrays, format_table(propose(distances))))
     return FIT.dataset(loss=state.losses, held_out_loss=state.held_out, **course, **arrays)
 

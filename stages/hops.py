@@ -10,7 +10,7 @@ import xarray as xr
 from argyase.datalake.lake import Lake, RunRecord
 from argyase.schemas import HOPS
 from argyase.stages._config import setting
-from argyase.stages._observable import observable, paths_of
+from argyase.stages._observable import ion_paths, observable
 from argyase.stages._run import Report, out, silent, stage_main, with_error
 
 
@@ -29,7 +29,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     def compute(record: RunRecord) -> xr.Dataset:
         from argyase.physics.hops import hops
 
-        return hops(*paths_of(lake, record, config.ion), threshold=config.threshold)
+        _, blocks, time_step = ion_paths(lake, record, config.ion, report)
+        return hops(blocks, time_step, config.threshold)
 
     settings = {k: v for k, v in asdict(config).items() if k != "run"}
     return observable("hops", HOPS, lake, config.run, settings, compute, config)

@@ -5,6 +5,7 @@ Reference phases and the orderings of each argyrodite (stage ``orderings``) are 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from argyase.schemas import HULL
 from argyase.stages import orderings, relax, structures
 from argyase.stages._config import setting
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, parse_settings
-from argyase.stages._run import Report, collect_provenance, out, published, silent, stage_main
+from argyase.stages._run import Report, collect_provenance, console, out, published, silent, stage_main
 from argyase.structures.reference_phases import REFERENCE_PHASES
 
 
@@ -63,9 +64,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
             f"{', '.join(ELEMENTS)} or none"
         )
     x, inversion = sorted(set(config.x)), sorted(set(config.inversion))
-    points = [(i, j) for i in range(len(x)) for j in range(len(inversion)) if inversion[j] >= x[i] - 1e-9]
-    if not points:
-        raise ConfigError(f"hull: no inversion of {inversion} is as large as an x of {x}: need x <= inversion <= 1")
+    points = compositions(config)
     whole, finished = len(config.phases) + len(points), 0
 
     def inner(done: float, total: float) -> None:
@@ -80,14 +79,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     energy = np.full((len(x), len(inversion)), np.nan)
     runs = np.full(energy.shape, "", dtype="U20")
     compared: list[str] = []
-    for i, j in points:
-        point = orderings.Config(
-            x[i], inversion[j], calculator=config.calculator, settings=config.settings, starts=config.starts,
-            arrangements=config.arrangements, screen=config.screen, screen_settings=config.screen_settings,
-            fmax=config.fmax, steps=config.steps, jobs=config.jobs,
-        )  # fmt: skip
+    for point in points:
         compared += orderings.run(point, lake, inner)
         scalars = lake.record(compared[-1]).scalars
+        i, j = x.index(point.x), inversion.index(point.inversion)
         energy[i, j], runs[i, j] = scalars["lowest_energy_per_atom"], scalars["lowest_run"]
         finished += 1
     inputs = [*references.values(), *compared]
@@ -99,7 +94,35 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     dataset = hull(x, inversion, energy, energies, config.temperature_K)
     arrays: dict[str, Any] = {str(name): dataset[name].values for name in dataset.variables}
     made = HULL.dataset(**arrays, run=runs, reference_run=list(references.values()))
-    return [lake.publish("hull", parameters, made, inputs, HULL, provenance=collect_provenance(config))]
+    # Of the references none may fail. Those of orderings that an older version compared are not known.
+    counts = [lake.record(run_id).scalars for run_id in compared]
+    scalars = {name: sum(int(c.get(name, 0)) for c in counts) for name in ("relaxations", "failed")}
+    return [lake.publish("hull", parameters, made, inputs, HULL, scalars, collect_provenance(config))]
+
+
+def compositions(config: Config) -> list[orderings.Config]:
+    """The argyrodites, with the settings of their relaxations.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    points = itertools.product(sorted(set(config.x)), sorted(set(config.inversion)))
+    found = [
+        orderings.Config(
+            x, inversion, calculator=config.calculator, settings=config.settings, starts=config.starts,
+            arrangements=config.arrangements, screen=config.screen, screen_settings=config.screen_settings,
+            fmax=config.fmax, steps=config.steps, jobs=config.jobs,
+        )
+        for x, inversion in points if inversion >= x - 1e-9
+    ]  # fmt: skip
+    if not found:
+        raise ConfigError(
+            f"hull: no inversion of {sorted(set(config.inversion))} is as large as an x of {sorted(set(config.x))}: "
+            "need x <= inversion <= 1"
+        )
+    return found
 
 
 def _show(lake: Lake, ids: list[str]) -> None:
@@ -125,6 +148,8 @@ def _show(lake: Lake, ids: list[str]) -> None:
                         " + ".join(f"{amount:.3g} {name}" for name, amount in parts if amount > 1e-6),
                     )  # fmt: skip
         out.print(table)
+        if lost := orderings.lost_relaxations([lake.record(run_id)]):
+            console.print(f"{lost}; argyase lake failures tells why", style="yellow", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

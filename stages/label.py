@@ -7,8 +7,9 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ from argyase.stages._run import (
     silent,
     stage_main,
     stop_requested,
+    terminate_children,
 )
 
 
@@ -97,6 +99,7 @@ def _start_worker(lake: str, store: str, calculator: str, settings: dict[str, An
 
 def _start_process(*worker: Any) -> None:
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to the parent, too, which ends this one
     end_with_parent()
     _start_worker(*worker)
 
@@ -106,6 +109,7 @@ class _Ended(BaseException):
 
 
 def _end(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not come between what the first makes it do
     if _worker.get("busy"):
         raise _Ended
     os._exit(1)
@@ -142,6 +146,8 @@ def _compute(job: Job) -> str:
             _worker["calculator"] = single_point(name, **settings)
         try:
             arrays = _labels(atoms, _worker["calculator"])
+        except ConfigError:
+            raise  # of the settings, not of this frame
         except Exception as error:  # calculators raise anything
             store.fail(key, f"{type(error).__name__}: {error}", _about(atoms))
             del _worker["calculator"]  # some are of no use after an error
@@ -170,6 +176,8 @@ def _labels(atoms: Atoms, calculator: Any) -> dict[str, Any]:
         raise CalculatorError(f"the {wrong[0]} is not finite")
     if corrections := getattr(calculator, "corrections", []):  # of vasp, by custodian
         arrays["corrections"] = np.array(corrections)
+    if made := getattr(calculator, "made_by", []):  # of vasp
+        arrays["made_by"] = np.array(json.dumps(made[-1], sort_keys=True))
     return {"stress": np.full(6, np.nan), **arrays}
 
 
@@ -181,8 +189,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     Raises
     ------
+    ConfigError
+        If a setting is wrong, also if the calculator finds that out.
     CalculatorError
-        If no frame could be labelled.
+        If no frame could be labelled, or labels are of different versions of VASP or POTCARs.
     """
     from argyase.calculators import identity
 
@@ -225,6 +235,12 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     if any(Path(source).is_file() for source in config.frames):
         # Runs of the lake are named as inputs; of files, this says where frames come from and what group they are of.
         parameters["origin_sha256"] = _hash([[str(a.info.get(k, "")) for k in INFO] for a, _ in labelled])
+    made = _made_by([arrays for _, arrays in labelled])
+    if made:
+        from argyase.calculators.vasp import refuse_mixture, told
+
+        if not settings.get("mixed"):
+            refuse_mixture(json.loads(one) for one, numbers in made.items() for _ in numbers)
     run_id = published(lake, "label", parameters, parents, LABEL.version)
     if run_id is None:
         dataset = pack(
@@ -237,7 +253,13 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         )
         corrected = {str(n): a["corrections"].tolist() for n, (_, a) in enumerate(labelled) if "corrections" in a}
         provenance = {**collect_provenance(config), **({"corrections": corrected} if corrected else {})}
-        scalars = {"failed": len(failed), **({"corrected": len(corrected)} if corrected else {})}
+        scalars: dict[str, float | str] = {
+            "failed": len(failed),
+            **({"corrected": len(corrected)} if corrected else {}),
+        }
+        if made:
+            provenance["made_by"] = [{**json.loads(one), "frames": numbers} for one, numbers in made.items()]
+            scalars.update(told([json.loads(one) for one in made]))
         while run_id is None:
             try:
                 run_id = lake.publish("label", parameters, dataset, parents, LABEL, scalars, provenance)
@@ -247,6 +269,15 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     if config.export:
         _export(lake, run_id, Path(config.export))
     return [run_id]
+
+
+def _made_by(labels: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """What made labels of VASP, as JSON, and the numbers of the frames; older labels do not say."""
+    found: dict[str, list[int]] = {}
+    for number, arrays in enumerate(labels):
+        if "made_by" in arrays:
+            found.setdefault(str(arrays["made_by"]), []).append(number)
+    return found
 
 
 def _hash(value: Any) -> str:
@@ -267,7 +298,7 @@ def _label(
         while todo and broken <= DEATHS:
             begun = done
             try:
-                with _workers(worker, min(config.jobs, len(todo))) as outcomes:
+                with _workers(worker, min(config.jobs, len(todo)), stop) as outcomes:
                     while todo:
                         for outcome in outcomes(todo):
                             done += outcome == "settled"
@@ -294,8 +325,10 @@ def _label(
 
 
 @contextmanager
-def _workers(worker: tuple[Any, ...], jobs: int) -> Iterator[Callable[[Sequence[Job]], Iterable[str]]]:
-    """Yield what computes frames: a map in this process, or over others that keep their calculators."""
+def _workers(
+    worker: tuple[Any, ...], jobs: int, stop: threading.Event
+) -> Iterator[Callable[[Sequence[Job]], Iterable[str]]]:
+    """Yield what computes frames: a map in this process, or over others that keep their calculators until `stop`."""
     if jobs == 1:
         _start_worker(*worker)
         try:
@@ -306,9 +339,19 @@ def _workers(worker: tuple[Any, ...], jobs: int) -> Iterator[Callable[[Sequence[
     # Fresh processes: torch and its threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, _start_process, worker)
+    over = threading.Event()
+
+    def end() -> None:
+        while not over.is_set():
+            if stop.wait(0.2):  # a frame may take hours: they are told at once
+                terminate_children()
+                return
+
+    threading.Thread(target=end, daemon=True).start()
     try:
         yield lambda todo: pool.map(_compute_or_end, todo)
     finally:
+        over.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from argyase.datalake.lake import FORMATS, Lake, Lineage, failed
+from argyase.datalake.lake import FORMATS, Lake, Lineage, Unfinished, failed
 from argyase.datalake.store import failures
 from argyase.errors import ConfigError
 from argyase.stages._run import guarded, out
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "init": "make a lake, or choose how trajectories are published in one from now on",
         "ls": "list the runs, and the unfinished ones",
         "show": "print one run: parameters, inputs, scalars, provenance, where it comes from, data",
-        "failures": "list the frames that could not be labelled, and why",
+        "failures": "list what failed, and why: frames that were to be labelled, relaxations, dynamics, other runs",
         "export": "write a trajectory, tables, or whole runs to a file of another format",
         "import": "take the runs of an exported .nc or .zip into the lake",
         "schemas": "print the page of all datasets: names, dimensions, units (docs/reference/datasets.md)",
@@ -208,7 +208,7 @@ def _list(lake: Lake, stage: str | None, state: str | None) -> None:
         if stage in (None, item.stage, failed(item.stage)):
             who = f"process {item.attempts[-1].get('pid')} on {item.attempts[-1].get('host')}"
             frames = f"{item.frames} frames in {item.path}" if item.frames else ""
-            end = who if item.state == "running" else item.exit or f"killed: {who} did not end it"
+            end = who if item.state == "running" else item.exit or _killed(item)
             what = "  ".join(filter(None, (_of(item.parameters), frames, end)))
             rows.append((item.id, item.stage, item.state, item.begun, what))
     for name, stage_, state_, since, what in rows:
@@ -219,14 +219,39 @@ def _list(lake: Lake, stage: str | None, state: str | None) -> None:
 
 
 def _failures(lake: Lake, calculator: str) -> None:
-    found = [f for f in failures(lake.path) if f.about.get("calculator", f.name).startswith(calculator)]
-    for failure in found:
-        frame = failure.about.get("frame", failure.key[:16])
-        who = failure.about.get("calculator", failure.name)
+    found = [
+        (f.about.get("frame", f.key[:16]), f.about.get("formula", ""), f.about.get("calculator", f.name), f.reason)
+        for f in failures(lake.path)
+    ]
+    for record in lake.search():
+        if record.stage.endswith(failed("")):
+            what = f"{record.stage.removesuffix(failed(''))} {record.id}"
+            found.append((what, *_formula_and_engine(record.parameters), str(record.scalars["reason"])))
+    for item in (*lake.unfinished(), *lake.failures()):
+        if not item.alive:
+            what = f"{item.stage} {item.id}"
+            found.append((what, *_formula_and_engine(item.parameters), item.exit or _killed(item)))
+    found = [failure for failure in found if failure[2].startswith(calculator)]
+    for what, formula, who, reason in found:
         # One line each, however long: for grep, and so that no reason is cut.
-        line = f"{frame}  {failure.about.get('formula', '')}  {who}: {' '.join(failure.reason.split())}"
+        line = f"{what}  {formula}  {who}: {' '.join(reason.split())}"
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     out.print(f"{len(found)} failures")
+
+
+def _killed(item: Unfinished) -> str:
+    who = f"process {item.attempts[-1].get('pid')} on {item.attempts[-1].get('host')}"
+    return f"killed: {who} did not end it"
+
+
+def _formula_and_engine(parameters: Mapping[str, Any]) -> tuple[str, str]:
+    """What a run is of, and which engine moves or computes the atoms, with its preset or weights."""
+    who: Any = parameters.get("calculator") or parameters.get("engine") or ("mtp" if "potential" in parameters else "")
+    if isinstance(who, Mapping):
+        words = [who.get(key, "") for key in ("name", "preset", "potential", "checkpoint", "model")]
+    else:
+        words = [who, parameters.get("potential", "")]
+    return str(parameters.get("formula", "")), " ".join(str(word) for word in words if word)
 
 
 def _show(lake: Lake, run: str) -> None:

@@ -2,29 +2,35 @@
 
 A round samples every structure under every condition with the potential of the round before, selects the frames that
 are new to it, labels them, and fits again from where it was. It ends when no frame exceeds the grade, or after as many
-rounds as are allowed. Every step is a run of the lake: a loop that was stopped goes on where it was. With a calculator
-to begin with and no rounds it is the classical way: first-principles dynamics of everything, labels, one fit.
+rounds as are allowed; the lake keeps which (stage learn). Every step is a run of the lake: a loop that was stopped goes
+on where it was. With a calculator to begin with and no rounds it is the classical way: first-principles dynamics of
+everything, labels, one fit.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from argyase.datalake.lake import Lake
-from argyase.errors import ConfigError
-from argyase.stages import _config, fit, label, sample, selection, structures
+from argyase.errors import ConfigError, SimulationError
+from argyase.schemas import LEARN
+from argyase.stages import _config, fit, hull, label, orderings, sample, selection, site_energies, structures
 from argyase.stages._config import setting
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP
-from argyase.stages._run import Report, console, guarded, out, progress, silent
+from argyase.stages._run import Report, collect_provenance, console, guarded, out, progress, published, silent
 from argyase.stages.structures import Config as Structure
 
-TABLES = ("campaign", "learn", "structures", "heated", "sample", "select", "label", "fit")
+TABLES = (
+    "campaign", "learn", "structures", "heated", "orderings", "sample", "select", "label", "fit", "hull",
+    "site_energies",
+)  # fmt: skip
 """Of a campaign file."""
 
 
@@ -32,7 +38,9 @@ TABLES = ("campaign", "learn", "structures", "heated", "sample", "select", "labe
 class Config:
     """The [learn] table; [sample], [select], [label] and [fit] hold the settings of the stages.
 
-    Each of the [[structures]] goes through all conditions, each of the [[heated]] through one dynamics of heating.
+    Each of the [[structures]] goes through all conditions, each of the [[heated]] through one dynamics of heating. With
+    [orderings] an argyrodite of [[structures]] is that of the lowest relaxed energy of all its distributions of S and
+    halide. [hull] and [site_energies] come last: first-principles work of a campaign that needs no potential.
     """
 
     output: str = setting(help="files of the potentials, and of labels, without a suffix; round 2 is OUTPUT-2")
@@ -40,6 +48,10 @@ class Config:
     seeds: bool = setting(True, help="begin with rattled and squeezed cells of every structure, too")
     calculator: str = setting("", help="begin with dynamics by this calculator, too: " + CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
+    early_ends: bool = setting(
+        False,
+        help="label dynamics by this calculator that became unphysical before their end, too",
+    )
     rounds: int = setting(5, help="rounds at most")
     temperature_K: tuple[float, ...] = setting((300.0, 600.0, 900.0, 1200.0), help="temperatures", unit="K")
     strain: tuple[float, ...] = setting((-0.05, 0.0, 0.05), help="strains of all lengths")
@@ -57,10 +69,14 @@ class Learning:
     config: Config
     structures: list[Structure]
     heated: list[Structure]
+    orderings: list[orderings.Config]
+    """One for each of the structures; none if they are taken as they are built."""
     sample: sample.Config
     select: selection.Config
     label: label.Config
     fit: fit.Config
+    hull: hull.Config | None
+    site_energies: site_energies.Config | None
 
 
 def read(path: str) -> Learning:
@@ -80,17 +96,51 @@ def read(path: str) -> Learning:
         _config.from_mapping(Config, data.get("learn", {}), "learn"),
         built,
         heated,
+        [_orderings(s, data["orderings"], path) for s in built] if "orderings" in data else [],
         _config.from_mapping(sample.Config, {**data.get("sample", {}), "structure": "each"}, "sample"),
         _config.from_mapping(selection.Config, {**data.get("select", {}), **own}, "select"),
         _config.from_mapping(label.Config, {**data.get("label", {}), **own}, "label"),
         _config.from_mapping(fit.Config, {**data.get("fit", {}), "labels": ("to be labelled",)}, "fit"),
+        _config.from_mapping(hull.Config, data["hull"], "hull") if "hull" in data else None,
+        _config.from_mapping(site_energies.Config, data["site_energies"], "site_energies")
+        if "site_energies" in data
+        else None,
     )
 
 
+def _orderings(structure: Structure, table: Mapping[str, Any], path: str) -> orderings.Config:
+    """Which orderings stand behind one of the [[structures]]."""
+    own = {k: getattr(structure, k) for k in ("x", "inversion", "halide", "a")}
+    if twice := sorted(set(own) & set(table)):
+        raise ConfigError(f"{path}: orderings.{twice[0]}: it is that of each of the [[structures]]; leave it out")
+    plain = Structure(**own)
+    if structure != plain:
+        other = next(f.name for f in fields(Structure) if getattr(structure, f.name) != getattr(plain, f.name))
+        raise ConfigError(
+            f"{path}: structures.{other} = {getattr(structure, other)!r}: with [orderings] the structures are unit "
+            "cells of argyrodites, given by x, inversion, halide and a"
+        )
+    return _config.from_mapping(orderings.Config, {**table, **own}, "orderings")
+
+
 def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
-    """Learn; the ids of the fits, the last of the finished potential."""
+    """Learn; the ids of the fits, the last of the finished potential.
+
+    Raises
+    ------
+    CalculatorError
+        If dynamics or labels failed, when all others are done; the same again goes on with them.
+    SimulationError
+        If dynamics by the calculator to begin with ended early, unless that is allowed. (Those by the potential of a
+        round are meant to show where it goes wrong; they are told.)
+    """
     config = learning.config
-    cells, heated = ([structures.run(s, lake)[0] for s in table] for table in (learning.structures, learning.heated))
+    if learning.orderings:
+        compared = [orderings.run(o, lake, report)[0] for o in learning.orderings]
+        cells = [str(lake.record(run_id).scalars["lowest_run"]) for run_id in compared]
+    else:
+        cells = [structures.run(s, lake)[0] for s in learning.structures]
+    heated = [structures.run(s, lake)[0] for s in learning.heated]
     known = list(config.labels)
     if config.seeds:
         seeds = [
@@ -101,10 +151,20 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
     if config.calculator:
         configs = samples(learning, cells, config.calculator, config.settings, 0, heated)
         frames = sample.run_all(configs, lake, config.jobs, report)
+        early = [told for c, i in zip(configs, frames, strict=True) if (told := sample.ended_early(c, i, lake))]
+        if early and not config.early_ends:
+            raise SimulationError(
+                f"learn: {len(early)} of {len(frames)} dynamics by {config.calculator}, the teacher, ended early; "
+                "with learn.early_ends = true they are labelled as far as they came; to sample one again, remove it "
+                "first (argyase lake rm RUN):\n" + "\n".join(early)
+            )
+        if not (frames := [run_id for run_id in frames if lake.record(run_id).scalars["frames"]]):
+            raise ConfigError(f"learn: dynamics by {config.calculator} keep no frame; make them longer than sample_ps")
         known += label.run(replace(learning.label, frames=tuple(frames)), lake, report)
     if not known:
         raise ConfigError("learn: nothing to begin with: give learn.labels, or leave learn.seeds at true")
     fits: list[str] = []
+    new: list[int] = []  # frames, in each round
     output, spread = Path(config.output), config.each == 0
     for number in range(config.rounds + 1):
         name = output.with_name(f"{output.name}-{number}")
@@ -121,6 +181,7 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
         frames = [run_id for run_id in frames if lake.record(run_id).scalars["frames"]]
         select = replace(learning.select, frames=tuple(frames), potential=potential)
         chosen = selection.run(select, lake)
+        new.append(sum(int(lake.record(run_id).scalars["candidates"]) for run_id in chosen))
         if not chosen:
             console.print(f"round {number + 1}: nothing is new to {name.name}", highlight=False)
             if spread:
@@ -130,7 +191,35 @@ def run(learning: Learning, lake: Lake, report: Report = silent) -> list[str]:
             chosen = selection.run(replace(select, each=config.each), lake)
         export = str(output.with_name(f"{output.name}-{number + 1}-labels.extxyz.gz"))
         known += label.run(replace(learning.label, frames=tuple(chosen), export=export), lake, report)
+    if new:
+        _record(lake, config, fits, new)
+    if learning.hull:
+        console.print(f"hull: {hull.run(learning.hull, lake, report)[0]}", highlight=False)
+    if learning.site_energies:
+        found = site_energies.run(learning.site_energies, lake, report)
+        console.print(f"site energies: {', '.join(found)}", highlight=False)
     return fits
+
+
+def _record(lake: Lake, config: Config, fits: Sequence[str], new: Sequence[int]) -> None:
+    """Say how it ended if rounds ran out, and publish that as a run made of the fits.
+
+    (Not with the last fit: it is the same one where more rounds are allowed, and then not the last.)
+    """
+    ended = "nothing is new" if len(fits) == len(new) else "rounds"
+    if ended == "rounds":
+        name = Path(config.output).name
+        console.print(
+            f"ended after learn.rounds = {config.rounds} rounds; it is not known whether anything is new to "
+            f"{name}-{len(new)}, which was not sampled with. To {name}-{len(new) - 1} {new[-1]} frames were, in the "
+            "last round. To go on, raise learn.rounds",
+            style="yellow",
+            highlight=False,
+        )
+    if published(lake, "learn", {"ended": ended}, fits, LEARN.version) is None:
+        dataset = LEARN.dataset(new_frames=new, round=range(1, len(new) + 1))
+        scalars = {"rounds": len(new), "new_in_last_round": new[-1]}
+        lake.publish("learn", {"ended": ended}, dataset, fits, LEARN, scalars, collect_provenance(config))
 
 
 def samples(
@@ -189,11 +278,9 @@ def costs(learning: Learning) -> list[Cost]:
         return []
     found = []
     for own in samples(learning, names[0], config.calculator, config.settings, 0, names[1]):
-        dynamics = sample.dynamics(own)
-        parts = dynamics.schedule()
-        kept = sum(part.last - part.first for part in parts if part.segment.keep)
+        steps = sample.dynamics(own).schedule()[-1].last
         formula, atoms = built[own.structure]
-        found.append(Cost(own, formula, atoms, parts[-1].last, kept // dynamics.sample_steps))
+        found.append(Cost(own, formula, atoms, steps, sample.planned_frames(own)))
     return found
 
 
@@ -227,8 +314,28 @@ def announce(learning: Learning) -> None:
         if config.rounds
         else "rounds    none: every frame is labelled, and there is one fit",
     ]
+    if learning.orderings:
+        said.insert(0, _relaxations("orderings", learning.orderings))
+    if learning.hull:
+        phases = f"and {len(learning.hull.phases)} of reference phases; the same cell is relaxed once"
+        said.append(f"{_relaxations('hull', hull.compositions(learning.hull))}, {phases}")
+    if sites := learning.site_energies:
+        count = site_energies.single_points(sites)
+        said.append(
+            f"sites     {count} single points at most of {sites.quantity} site energies by {sites.calculator} "
+            f"{' '.join(sites.settings)}"
+        )
     for line in said:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _relaxations(what: str, configs: Sequence[orderings.Config]) -> str:
+    distributions, screened, last = orderings.relaxations(configs)
+    one = configs[0]
+    by = f"{last} relaxations at most by {one.calculator} {' '.join(one.settings)}"
+    if screened:
+        by = f"{screened} relaxations at most by {one.screen} {' '.join(one.screen_settings)}, then {by}"
+    return f"{what:10}{distributions} distributions of S and halide over {len(configs)} compositions: {by}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

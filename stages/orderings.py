@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 
-from argyase.datalake.lake import Lake
+from argyase.datalake.lake import Lake, RunRecord
 from argyase.errors import CalculatorError, ConfigError
 from argyase.schemas import ORDERINGS, STRUCTURE
 from argyase.stages import relax, structures
@@ -75,7 +75,7 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
                 lake, {**about, "a": a}, ordering.halide_4a, ordering.halide_4d, taken, collect_provenance(config)
             )
     base = relax.Config("", config.calculator, config.settings, config.fmax, config.steps)
-    whole, chosen = len(cells) + (len(orderings) if config.screen else 0), cells
+    whole, chosen, tried, failed = len(cells) + (len(orderings) if config.screen else 0), cells, 0, 0
 
     def screening(done: float, total: float) -> None:
         report(done, whole)
@@ -85,8 +85,10 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     if config.screen:
         screened = replace(base, calculator=config.screen, settings=config.screen_settings)
-        chosen = _lowest(lake, _relaxed(cells, screened, lake, config.jobs, screening))
+        found_first = _relaxed(cells, screened, lake, config.jobs, screening)
+        chosen, tried, failed = _lowest(lake, found_first), len(cells), len(cells) - len(found_first)
     relaxed = _relaxed(chosen, base, lake, config.jobs, relaxing)
+    tried, failed = tried + len(chosen), failed + len(chosen) - len(relaxed)
     if not relaxed:
         raise CalculatorError(
             f"orderings: none of {len(chosen)} relaxations of {about['formula']} at inversion {config.inversion:g} "
@@ -120,9 +122,23 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     scalars: dict[str, float | str] = {
         "lowest_energy_per_atom": float(per_atom[best]),
         "lowest_run": str(runs[best, lowest[best]]),
+        "relaxations": tried,
+        "failed": failed,
     }
     provenance = collect_provenance(config)
     return [lake.publish("orderings", parameters, dataset, inputs, ORDERINGS, scalars, provenance)]
+
+
+def relaxations(configs: Sequence[Config]) -> tuple[int, int, int]:
+    """Of several compositions: distributions of S and halide, and relaxations at most by `screen` and `calculator`."""
+    from argyase.structures.argyrodite import occupations
+    from argyase.structures.ordering import distinct_orderings
+
+    counts = [len(distinct_orderings(*occupations(c.x, c.inversion, (1, 1, 1))[:2])) for c in configs]
+    cells = [n * c.arrangements for n, c in zip(counts, configs, strict=True)]
+    screened = sum(n for n, c in zip(cells, configs, strict=True) if c.screen)
+    last = sum(n if c.screen else m for n, m, c in zip(counts, cells, configs, strict=True))
+    return sum(counts), screened, last
 
 
 def structure(lake: Lake, about: dict[str, Any], halide_4a: Any, halide_4d: Any, taken: Any, provenance: Any) -> str:
@@ -148,7 +164,7 @@ def _relaxed(
     """Ids of the relaxations that came to rest, by ordering and arrangement."""
     work = [(replace(config, structure=cell), str(lake.path)) for cell in cells.values()]
     if jobs > 1:
-        found = in_processes(attempt, work, jobs, report)
+        found = in_processes(attempt, work, jobs, report, _not_relaxed)
     else:
         found = []
         for job in work:
@@ -166,7 +182,11 @@ def attempt(job: tuple[relax.Config, str]) -> tuple[str, str]:
     try:
         return relax.run(job[0], Lake(job[1]))[0], ""
     except CalculatorError as error:
-        return "", str(error)
+        return _not_relaxed(str(error))
+
+
+def _not_relaxed(why: str) -> tuple[str, str]:
+    return "", why
 
 
 def _lowest(lake: Lake, relaxed: dict[tuple[int, int], str]) -> dict[tuple[int, int], str]:
@@ -181,6 +201,12 @@ def _lowest(lake: Lake, relaxed: dict[tuple[int, int], str]) -> dict[tuple[int, 
 
 def _energy(lake: Lake, run_id: str) -> float:
     return float(lake.record(run_id).scalars["energy_per_atom"])
+
+
+def lost_relaxations(records: Sequence[RunRecord]) -> str:
+    """How many relaxations of runs of this stage, or of hulls, failed, in words; empty if none, or none is known."""
+    failed, tried = (sum(int(r.scalars.get(name, 0)) for r in records) for name in ("failed", "relaxations"))
+    return f"{failed} of {tried} relaxations failed" if failed else ""
 
 
 def _show(lake: Lake, ids: list[str]) -> None:
@@ -198,6 +224,8 @@ def _show(lake: Lake, ids: list[str]) -> None:
             run_of = str(data["run"].values[n, m]) if m >= 0 else "none came to rest"
             table.add_row(str(n), *what, str(int(data["multiplicity"][n])), f"{above:.1f}", run_of)
         out.print(table)
+        if lost := lost_relaxations([record]):
+            console.print(f"{lost}; argyase lake failures tells why", style="yellow", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

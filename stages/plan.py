@@ -14,9 +14,10 @@ from rich.table import Table
 
 from argyase.datalake.lake import Lake
 from argyase.dynamics.protocols import schedule
-from argyase.dynamics.simulation import KERNEL_SECONDS
 from argyase.errors import ArgyaseError, ConfigError
 from argyase.potentials.lammps_plugin import started_ranks
+from argyase.potentials.model_card import Potential
+from argyase.potentials.mtp_file import read_mtp
 from argyase.stages import _config, md
 from argyase.stages._cores import allowed
 from argyase.stages._run import console, guarded, on_ranks, out
@@ -56,8 +57,8 @@ class Task:
     inputs, outputs
         Folders of runs in the lake; an analysis makes one for each observable, named by its stage alone.
     resources
-        ``threads``; ``memory_mb`` and ``core_hours``, estimates: hours of dynamics with a Moment Tensor Potential of
-        level 10 only.
+        ``threads``; ``memory_mb`` and ``core_hours``, estimates: hours of dynamics with a Moment Tensor Potential
+        only.
     settings
         Of the stage.
     """
@@ -150,7 +151,8 @@ def _dynamics(campaign: Campaign, lake: Lake, job: Job, file: Sequence[str], sou
     words = [w for k, v in grid.items() for w in ("--" + k.replace("_", "-"), str(v))]
     failed = None if job.run_id else md.failure(config, lake)
     steps = schedule(config.segments, config.temperature_K, config.timestep_fs, 1)[-1].last
-    hours = None if md.potential_of(config) is None else round(steps * atoms * KERNEL_SECONDS / 3600, 4)
+    potential = md.potential_of(config)
+    hours = None if potential is None else round(steps * atoms * step_seconds(potential) / 3600, 4)
     return Task(
         id=f"md-{job.id}",
         stage="md",
@@ -165,6 +167,15 @@ def _dynamics(campaign: Campaign, lake: Lake, job: Job, file: Sequence[str], sou
         resources=_resources(config.threads, round(400 + 1000 * atoms * 3 * 12e-6), hours),
         settings=asdict(config),
     )
+
+
+def step_seconds(potential: Potential) -> float:
+    """Estimate of the time of a step of dynamics with a Moment Tensor Potential, for an atom, on one core.
+
+    A constant, and a part for each product of moments: so measured by benchmarks/mtp_kernel.py --tables for levels 8 to
+    20 within 10 %, and by benchmarks/throughput.py for level 10, on a core of Zen 4 at 3.7 GHz.
+    """
+    return 0.47e-6 + 1.05e-9 * len(read_mtp(potential.path).alpha_index_times)
 
 
 def _resources(threads: int = 1, memory_mb: int = 0, core_hours: float | None = None) -> dict[str, float | int | None]:

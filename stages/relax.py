@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -15,8 +15,11 @@ from argyase.errors import CalculatorError
 from argyase.schemas import RELAX
 from argyase.stages import structures
 from argyase.stages._config import setting
-from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, parse_settings
+from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, made_by, parse_settings
 from argyase.stages._run import Report, collect_provenance, labels, published, silent, stage_main
+
+if TYPE_CHECKING:
+    from argyase.dynamics.relaxation import Descent
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Config:
     calculator: str = setting("mtp", help=CALCULATOR_HELP)
     settings: tuple[str, ...] = setting((), help=SETTINGS_HELP)
     fmax: float = setting(0.03, help="largest force that is left", unit="eV/A")
-    steps: int = setting(1000, help="most steps")
-    cell: bool = setting(True, help="relax the cell, too (a calculator that moves the atoms itself decides on its own)")
+    steps: int = setting(1000, help="most steps of ASE (of vasp: nsw=200)")
+    cell: bool = setting(True, help="relax the cell, too, until volume times stress, per atom, is below fmax")
 
 
 def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
@@ -36,15 +39,18 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
     Raises
     ------
+    ConfigError
+        If the settings of a calculator that moves the atoms itself contradict `fmax` or `cell`, or do not relax.
     CalculatorError
         If it does not come to rest, or the calculator fails; what there is is kept as a failure, which is told again
         instead of computed again.
     """
-    from argyase.calculators import calculator, identity
+    from argyase.calculators import calculator, identity, relaxing
     from argyase.dynamics.relaxation import descend, unconverged
 
     structure = structures.find(config.structure, lake)
     settings = parse_settings(config.settings, "relax.settings")
+    settings, moves = relaxing(config.calculator, settings, fmax=config.fmax, cell=config.cell)
     parameters: dict[str, Any] = {
         **labels(lake.record(structure)),
         "calculator": identity(config.calculator, **settings),
@@ -52,6 +58,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         "steps": config.steps,
         "cell": config.cell,
     }
+    if moves and config.cell:
+        parameters["results_of"] = "a single point in the final cell"  # and not, as in older runs, of the last step
     if run_id := published(lake, "relax", parameters, [structure], RELAX.version):
         return [run_id]
     if failed := lake.failure("relax", parameters, [structure], RELAX.version):
@@ -63,24 +71,29 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
         atoms.calc = calculator(config.calculator, **settings)
         report(0, 1)
         try:
-            steps = descend(atoms, fmax=config.fmax, steps=config.steps, cell=config.cell)
-            reason = "" if steps is not None else unconverged(atoms, fmax=config.fmax, steps=config.steps)
-            dataset = _dataset(atoms, steps if steps is not None else config.steps, entropy)
+            steps = 0 if moves is False else config.steps
+            found = descend(atoms, fmax=config.fmax, steps=steps, cell=config.cell)
+            if moves is False and not found.at_rest:
+                raise CalculatorError(f"{found}: it computes single points by these settings; take preset=relax")
+            reason = "" if found.at_rest else unconverged(atoms, found)
+            dataset = _dataset(atoms, found, entropy)
         except Exception as error:  # calculators raise anything
             # A calculator that moves the atoms itself can go on from where it was: nothing is settled by its failure.
             raise CalculatorError(f"relaxation of {atoms.get_chemical_formula()}: {error}") from error
         if reason:
             raise CalculatorError(_again(reason, attempt.publish_failure(reason, dataset)))
         report(1, 1)
-        corrections = "; ".join(getattr(atoms.calc, "corrections", []))  # of vasp, by custodian
-        return [attempt.publish(dataset, {"corrections": corrections} if corrections else None)]
+        corrections = "; ".join(found.corrections)  # of vasp, by custodian
+        return [
+            attempt.publish(dataset, {**made_by(atoms.calc), **({"corrections": corrections} if corrections else {})})
+        ]
 
 
 def _again(reason: str, run_id: str) -> str:
     return f"{reason} (kept as run {run_id}; to try the same again, remove it with: argyase lake rm {run_id})"
 
 
-def _dataset(atoms: Atoms, steps: int, entropy: float) -> xr.Dataset:
+def _dataset(atoms: Atoms, found: Descent, entropy: float) -> xr.Dataset:
     base = structures.to_dataset(atoms, entropy)
     arrays: dict[str, Any] = {str(name): base[name].values for name in base.variables}
     energy = float(atoms.get_potential_energy())
@@ -89,6 +102,10 @@ def _dataset(atoms: Atoms, steps: int, entropy: float) -> xr.Dataset:
     stress = np.full(6, np.nan)
     if "stress" in atoms.calc.implemented_properties:
         stress = atoms.get_stress()
+    if found.cell_gradient is not None:
+        arrays["max_cell_gradient"] = found.cell_gradient
+    if found.energy_less_last_step is not None:
+        arrays["energy_less_last_step"] = found.energy_less_last_step / len(atoms)
     return RELAX.dataset(
         **arrays,
         energy=energy,
@@ -96,7 +113,8 @@ def _dataset(atoms: Atoms, steps: int, entropy: float) -> xr.Dataset:
         forces=atoms.get_forces(),
         stress=stress,
         volume=atoms.get_volume(),
-        steps=steps,
+        steps=found.steps,
+        max_force=found.force,
         voigt=["xx", "yy", "zz", "yz", "xz", "xy"],
     )
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from ase import Atoms
 
+from argyase.datalake.errors import DatalakeError
 from argyase.datalake.lake import Attempt, Lake
 from argyase.dynamics.protocols import HEATING, MELT_QUENCH, Ramp, shortened
-from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK, GRADE_SELECT
 from argyase.schemas import SAMPLE
 from argyase.stages import structures
 from argyase.stages._config import setting
-from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, pack, parse_settings
+from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, made_by, pack, parse_settings
 from argyase.stages._run import (
     Report,
     collect_provenance,
@@ -94,7 +95,13 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     """Sample, unless the lake has it; the id of the run.
 
     A run that becomes unphysical, or leaves the domain of its potential, is published all the same, with the reason in
-    the scalar ``ended``: its last frames are what there is to learn from.
+    the scalar ``ended``: its last frames are what there is to learn from. One whose calculator fails is not: it goes on
+    from its last checkpoint when it is asked for again.
+
+    Raises
+    ------
+    CalculatorError
+        If the calculator fails.
     """
     from argyase.calculators import identity, sha256_of
     from argyase.potentials.model_card import find_potential
@@ -140,13 +147,59 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
 
 
 def run_all(configs: Sequence[Config], lake: Lake, jobs: int, report: Report = silent) -> list[str]:
-    """Sample many times, so many at once, each in a process of its own; the ids of the runs."""
-    found = in_processes(_run_in, [(config, str(lake.path)) for config in configs], jobs, report)
-    return [run_id for ids in found for run_id in ids]
+    """Sample many times, so many at once, each in a process of its own; the ids of the runs, in their order.
+
+    Those that ended early are told.
+
+    Raises
+    ------
+    CalculatorError
+        If one failed, when all others are done; with all reasons.
+    """
+    found = in_processes(_run_in, [(config, str(lake.path)) for config in configs], jobs, report, _not_run)
+    for config, (run_id, _) in zip(configs, found, strict=True):
+        if run_id and (early := ended_early(config, run_id, lake)):
+            console.print(early, style="yellow", markup=False)
+    if failed := [f"{describe(c)}: {why}" for c, (_, why) in zip(configs, found, strict=True) if why]:
+        raise CalculatorError(
+            f"sample: {len(failed)} of {len(configs)} runs failed; the others are done and kept, and the same command "
+            "goes on with these:\n" + "\n".join(failed)
+        )
+    return [run_id for run_id, _ in found]
 
 
-def _run_in(job: tuple[Config, str]) -> list[str]:
-    return run(job[0], Lake(job[1]))
+def _run_in(job: tuple[Config, str]) -> tuple[str, str]:
+    """Id of a run, or why there is none."""
+    try:
+        return run(job[0], Lake(job[1]))[0], ""
+    except (CalculatorError, DatalakeError) as error:
+        return _not_run(str(error))
+
+
+def _not_run(why: str) -> tuple[str, str]:
+    return "", why
+
+
+def describe(config: Config) -> str:
+    """What a configuration samples, in a line."""
+    kelvin = f", {config.temperature_K:g} K" if config.kind == "md" else ""
+    return f"{config.kind} of {config.structure[:8]}{kelvin}, strain {config.strain:g}, by {config.calculator}"
+
+
+def ended_early(config: Config, run_id: str, lake: Lake) -> str:
+    """What to say of a run that did not end as planned; empty if it did."""
+    scalars = lake.record(run_id).scalars
+    if scalars.get("ended", "as planned") == "as planned":
+        return ""
+    wanted = f" of {planned_frames(config)}" if config.kind in MOVING else ""
+    return f"ended early: {describe(config)}: {scalars['frames']}{wanted} frames (run {run_id[:8]}): {scalars['ended']}"
+
+
+def planned_frames(config: Config) -> int:
+    """Frames that a dynamics keeps if it ends as planned."""
+    settings = dynamics(config)
+    kept = sum(part.last - part.first for part in settings.schedule() if part.segment.keep)
+    return kept // settings.sample_steps
 
 
 def ramps(config: Config) -> tuple[Ramp, ...]:
@@ -208,9 +261,10 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
     from argyase.dynamics.ase_md import AseMD
 
     restart = attempt.path / "restart.npz"
+    calculator = single_point(config.calculator, **parse_settings(config.settings, "sample.settings"))
     simulation = AseMD(
         atoms,
-        single_point(config.calculator, **parse_settings(config.settings, "sample.settings")),
+        calculator,
         dynamics(config),
         restart if restart.is_file() else None,
         grade_select=config.grade_select,
@@ -239,11 +293,12 @@ def _dynamics(atoms: Atoms, config: Config, attempt: Attempt, report: Report) ->
                     raise KeyboardInterrupt
     except (SimulationError, ExtrapolationError) as error:
         ended = str(error)
-    return kept, ended, {"caught": caught}
+    return kept, ended, {"caught": caught, **made_by(calculator)}
 
 
 def _inside(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> _Followed:
     """As `_dynamics`, by VASP itself: its folders are what a later attempt goes on from."""
+    from argyase.calculators.vasp import told
     from argyase.dynamics.inside_vasp import VaspMD
 
     simulation = VaspMD(atoms, parse_settings(config.settings, "sample.settings"), dynamics(config))
@@ -251,14 +306,24 @@ def _inside(atoms: Atoms, config: Config, attempt: Attempt, report: Report) -> _
     kept: list[Atoms] = []
     ended = ""
     try:
-        for frame in simulation.frames():
-            if frame.produced:
-                kept.append(_kept(atoms, frame, len(kept)))
-            report(frame.step, simulation.total_steps)
+        with stop_requested() as stop:  # what comes while VASP runs stops VASP
+            for frame in simulation.frames():
+                if frame.produced:
+                    kept.append(_kept(atoms, frame, len(kept)))
+                report(frame.step, simulation.total_steps)
+                if stop.is_set():
+                    raise KeyboardInterrupt
     except SimulationError as error:
         ended = str(error)
+    if simulation.unconverged:
+        console.print(
+            f"electrons did not converge in {simulation.unconverged} of {simulation.step} steps: {simulation.left_out} "
+            "frames were left out",
+            style="yellow",
+        )
     corrections = "; ".join(simulation.corrections)
-    return kept, ended, {"caught": 0, **({"corrections": corrections} if corrections else {})}
+    more = {"caught": 0, "unconverged": simulation.unconverged, "left_out": simulation.left_out}
+    return kept, ended, {**more, **told(simulation.made_by), **({"corrections": corrections} if corrections else {})}
 
 
 def _kept(atoms: Atoms, frame: Frame, number: int) -> Atoms:

@@ -82,6 +82,22 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     return found
 
 
+def single_points(config: Config) -> int:
+    """How many cells are computed, at most: with Li on a site each, and without."""
+    from argyase.structures.argyrodite import occupations
+    from argyase.structures.ordering import distinct_orderings, inequivalent
+
+    count, orbits = 0, [sites.orbit(sites.TETRAHEDRAL_SITES[kind]) for kind in KINDS]
+    for inversion in config.inversion:
+        known = distinct_orderings(*occupations(config.x, inversion, (1, 1, 1))[:2])
+        for ordering in (o for n, o in enumerate(known) if not config.orderings or n in config.orderings):
+            if config.quantity == "charged":
+                count += 1 + sum(len(inequivalent(ordering, where)) for where in orbits)
+            else:
+                count += 2 * sum(map(len, orbits))
+    return count
+
+
 def _one(config: Config, inversion: float, lake: Lake, report: Report) -> str:
     from argyase.calculators import identity
     from argyase.physics.site_energy import site_energies

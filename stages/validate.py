@@ -12,8 +12,9 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -26,7 +27,7 @@ from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, Sim
 from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.model_card import Potential, find_potential
 from argyase.schemas import BARRIER, ELASTICITY, ERRORS, RDF, SCAN
-from argyase.stages import _config, label, md, msd, sample, structures
+from argyase.stages import _config, figures, label, md, msd, sample, structures
 from argyase.stages._config import setting
 from argyase.stages._errors import ERROR_UNITS, error_arrays, force_slopes
 from argyase.stages._frames import CALCULATOR_HELP, SETTINGS_HELP, frames_of, parse_settings
@@ -46,6 +47,9 @@ from argyase.stages._run import (
 )
 from argyase.structures.jumps import ROUTES
 
+if TYPE_CHECKING:
+    from argyase.potentials.validation import Barrier
+
 CHECKS = ("errors", "scan", "elasticity", "dynamics", "barriers", "stability")
 
 
@@ -59,6 +63,9 @@ class Config:
     checks: tuple[str, ...] = setting(CHECKS, help="which checks: " + ", ".join(CHECKS))
     labels: tuple[str, ...] = setting(
         (), help="errors: labelled frames, files or runs of stage label, instead of dynamics that the teacher labels"
+    )
+    groups: tuple[str, ...] = setting(
+        (), help='errors: only labelled frames of groups like these, as in "Li6PS5Cl * K"; all if none'
     )
     temperature_K: tuple[float, ...] = setting((300.0, 600.0, 900.0, 1200.0), help="temperatures", unit="K")
     strain: tuple[float, ...] = setting((-0.05, 0.0, 0.05), help="errors: strains of all lengths")
@@ -159,16 +166,16 @@ def scan(lake: Lake, engine: Engine, species: Sequence[str], structure: str = ""
 
 
 def elasticity(lake: Lake, structure: str, engine: Engine, fmax: float) -> str:
-    """Equation of state of a crystal; its id."""
+    """Equation of state of a crystal, Li held at its fractional coordinates; its id."""
     from argyase.potentials.validation import equation_of_state
 
     who, make = _engine(engine)
-    parameters = {**labels(lake.record(structure)), "calculator": who, "fmax": fmax}
+    parameters = {**labels(lake.record(structure)), "calculator": who, "fmax": fmax, "held": ["Li"]}
     if run_id := published(lake, "elasticity", parameters, [structure], ELASTICITY.version):
         return run_id
     with lake.begin("elasticity", parameters, [structure], ELASTICITY, collect_provenance(parameters)) as attempt:
         atoms = structures.to_atoms(lake.open_run(structure))
-        found = equation_of_state(atoms, make(), fmax=fmax)
+        found = equation_of_state(atoms, make(), held=parameters["held"], fmax=fmax)
         before = atoms.get_volume() / len(atoms)
         return attempt.publish(
             ELASTICITY.dataset(
@@ -208,6 +215,7 @@ def rdf(lake: Lake, run: str) -> str:
 def barrier(lake: Lake, structure: str, engine: Engine, route: str, number: int, fmax: float) -> str:
     """Path of one jump of Li by a calculator; its id."""
     from argyase.potentials.validation import barrier as nudged
+    from argyase.potentials.validation import minimum
     from argyase.structures.jumps import jumps
 
     who, make = _engine(engine)
@@ -218,46 +226,73 @@ def barrier(lake: Lake, structure: str, engine: Engine, route: str, number: int,
         atoms = structures.build(structures.Config(**_built(lake, structure)))[0]
         jump = jumps(atoms, route)[number]
         through = [visited.positions[jump.ion] for visited in jump.through]
-        path = nudged(jump.initial, jump.final, make(), ion=jump.ion, through=through, fmax=fmax, steps=_BAND_STEPS)
-        return attempt.publish(_path(path.images, path.energies))
+        made = make()
+        # As built, Li is far from rest. It jumps from where it has come to, so that others move only if they must.
+        initial = minimum(jump.initial, made, fmax, _BAND_STEPS)
+        final = initial.copy()
+        final.positions[jump.ion] = jump.final.positions[jump.ion]
+        path = nudged(initial, final, made, ion=jump.ion, through=through, fmax=fmax, steps=_BAND_STEPS)
+        return attempt.publish(_path(path))
 
 
-_BAND_STEPS = 1500
-"""Of the soft lattice of Li: a band moves long before it is at rest. A potential takes a minute for them."""
+_BAND_STEPS = 1000
+"""Of the soft lattice of Li: most bands are at rest after some hundred."""
 
 
 def along(lake: Lake, path: str, engine: Engine) -> str:
-    """Energies by another calculator on the path of `barrier`, which is not relaxed again; the id.
+    """Energies and forces by another calculator on the path of `barrier`, which is not relaxed again; the id.
 
     A band of SevenNet takes hours, its energies on one seconds; and on one path it is the energies that are compared,
     not where either calculator would put the other Li.
     """
+    from argyase.potentials.validation import path_through
+
     who, make = _engine(engine)
     known = lake.record(path)
     parameters = {**labels(known), "calculator": who, "path": path}
     if run_id := published(lake, "barrier", parameters, [path], BARRIER.version):
         return run_id
     with lake.begin("barrier", parameters, [path], BARRIER, collect_provenance(parameters)) as attempt:
-        data = lake.open_run(path)
-        symbols, cell = data["species"].values.astype(str), data["cell"].values
-        images = [Atoms(symbols, places, cell=cell, pbc=True) for places in data["positions"].values]
-        calculator = make()
-        for image in images:
-            image.calc = calculator
-        energies = np.array([image.get_potential_energy() for image in images])
-        return attempt.publish(_path(images, energies - energies[0]))
+        return attempt.publish(_path(path_through(_open_path(lake, path).images, make())))
 
 
-def _path(images: Sequence[Atoms], energies: np.ndarray) -> xr.Dataset:
+def _path(path: Barrier) -> xr.Dataset:
     return BARRIER.dataset(
-        energy=energies,
-        positions=np.array([image.positions for image in images]),
-        cell=images[0].cell.array,
-        forward=energies.max() - energies[0],
-        backward=energies.max() - energies[-1],
-        species=images[0].get_chemical_symbols(),
+        energy=path.energies,
+        positions=np.array([image.positions for image in path.images]),
+        cell=path.images[0].cell.array,
+        forces=path.forces,
+        forward=path.forward,
+        backward=path.backward,
+        species=path.images[0].get_chemical_symbols(),
         xyz=["x", "y", "z"],
     )
+
+
+def _open_path(lake: Lake, path: str) -> Barrier:
+    from argyase.potentials.validation import Barrier
+
+    data = lake.open_run(path)
+    symbols, cell = data["species"].values.astype(str), data["cell"].values
+    images = [Atoms(symbols, places, cell=cell, pbc=True) for places in data["positions"].values]
+    return Barrier(images, data["energy"].values, data["forces"].values)
+
+
+def _twins(lake: Lake, paths: Sequence[str]) -> list[str]:
+    """The paths, but instead of one that is found a second time the number of the first."""
+    from argyase.potentials.validation import same_path
+
+    known: list[tuple[int, Barrier]] = []
+    told = []
+    for number, path in enumerate(paths, 1):
+        if not path.startswith(_FAILED):
+            found = _open_path(lake, path)
+            if twin := next((n for n, other in known if same_path(found, other)), None):
+                path = f"{_TWIN}{twin}"
+            else:
+                known.append((number, found))
+        told.append(path)
+    return told
 
 
 def _built(lake: Lake, structure: str) -> dict[str, Any]:
@@ -267,14 +302,37 @@ def _built(lake: Lake, structure: str) -> dict[str, Any]:
     return {**found, "supercell": tuple(found["supercell"])}
 
 
-def errors(lake: Lake, labelled: Sequence[str], potential: str) -> str:
+def labelled_frames(lake: Lake, labelled: Sequence[str], groups: Sequence[str]) -> tuple[list[Atoms], list[str]]:
+    """Frames of runs or files whose group is like one of these patterns, all if there are none; ids of the runs.
+
+    Raises
+    ------
+    ConfigError
+        If no frame is.
+    """
+    frames, parents = frames_of(lake, labelled)
+    if not groups:
+        return frames, parents
+    there = [str(atoms.info.get("group", "")) for atoms in frames]
+    like = {name for name in there if any(fnmatchcase(name, pattern) for pattern in groups)}
+    if not like:
+        raise ConfigError(
+            f"validate.groups = {list(groups)}: no labelled frame is of such a group; there are "
+            f"{', '.join(sorted(set(there)))}"
+        )
+    return [atoms for atoms, name in zip(frames, there, strict=True) if name in like], parents
+
+
+def errors(lake: Lake, labelled: Sequence[str], potential: str, groups: Sequence[str] = ()) -> str:
     """Errors of a potential on labels, runs or files; its id."""
     from argyase.calculators import calculator, identity
     from argyase.potentials.fit import Labels
     from argyase.potentials.mtp import MTP
 
-    frames, parents = frames_of(lake, labelled)
+    frames, parents = labelled_frames(lake, labelled, groups)
     parameters: dict[str, Any] = {"calculator": identity("mtp", potential=potential)}
+    if groups:
+        parameters["groups"] = list(groups)
     if files := [sha256(Path(source)) for source in labelled if Path(source).is_file()]:
         parameters["files_sha256"] = files
     if run_id := published(lake, "errors", parameters, parents, ERRORS.version):
@@ -297,6 +355,8 @@ class Findings:
     errors: str = ""
     labels: tuple[str, ...] = ()
     """What the errors are of: runs or files."""
+    groups: tuple[str, ...] = ()
+    """Of which groups of them; all if none."""
     scans: tuple[str, ...] = ()
     """Of the potential and of the teacher, alone, and of the potential in the first structure."""
     elasticity: tuple[tuple[str, str, str], ...] = ()
@@ -334,7 +394,8 @@ def run(validation: Validation, lake: Lake, report: Report = silent) -> Findings
             sampled = sample.run_all(_test_samples(config, lake, cells), lake, config.jobs, report)
             sampled = [run_id for run_id in sampled if lake.record(run_id).scalars["frames"]]
             labelled = tuple(label.run(replace(validation.label, frames=tuple(sampled)), lake, report))
-        found = replace(found, errors=errors(lake, labelled, config.potential), labels=labelled)
+        run_id = errors(lake, labelled, config.potential, config.groups)
+        found = replace(found, errors=run_id, labels=labelled, groups=config.groups)
     if "elasticity" in config.checks:
         small = [structures.run(replace(s, supercell=(1, 1, 1)), lake)[0] for s in validation.structures]
         small = [c for c in dict.fromkeys(small) if lake.open_run(c).sizes["atom"] <= config.most_atoms]
@@ -347,8 +408,8 @@ def run(validation: Validation, lake: Lake, report: Report = silent) -> Findings
         found = replace(found, dynamics=tuple(runs))
     if "barriers" in config.checks and first is not None:
         ways = [(route, n) for route in ROUTES for n in range(config.barriers)]
-        paths = each([(barrier, first, own, *way, config.fmax) for way in ways], "barriers")
-        there = [path for path in paths if not path.startswith(_FAILED)]
+        paths = _twins(lake, each([(barrier, first, own, *way, config.fmax) for way in ways], "barriers"))
+        there = [path for path in paths if not path.startswith((_FAILED, _TWIN))]
         beside = dict(zip(there, each([(along, path, teacher) for path in there], "the teacher on them"), strict=True))
         named = [(route, path, beside.get(path, path)) for (route, _), path in zip(ways, paths, strict=True)]
         found = replace(found, barriers=tuple(named))
@@ -367,7 +428,7 @@ def _attempt(job: tuple[Job, str]) -> str:
         return f"{_FAILED}{error}"
 
 
-_FAILED = "failed: "
+_FAILED, _TWIN = "failed: ", "the same path as "
 
 
 def _test_samples(config: Config, lake: Lake, cells: Sequence[str]) -> list[sample.Config]:
@@ -445,7 +506,10 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
     if found.scans:
         lines += _table_of_scans(found, lake)
     if found.elasticity:
-        lines += ["", "# Lengths at the minimum, in those as built, and bulk modulus: [potential, teacher]."]
+        lines += [
+            "",
+            "# Lengths at the minimum, in those as built; bulk modulus, Li held: [potential, teacher].",
+        ]
         for name, key in (("lattice_scale", "lattice_scale"), ("bulk_modulus_GPa", "bulk_modulus")):
             lines.append(f"[validation.{name}]")
             for structure, *both in found.elasticity:
@@ -456,13 +520,7 @@ def card(found: Findings, lake: Lake, teacher: str) -> str:
     if found.dynamics and not any(i.startswith(_FAILED) for i in found.dynamics):
         lines += _tables_of_dynamics(found, lake)
     if found.barriers:
-        lines += ["", "# Barriers of jumps on the path of the potential, eV, forward and backward:"]
-        lines += ["# [potential, teacher, potential, teacher]."]
-        lines += ["[validation.barriers_eV]"]
-        for n, (route, *both) in enumerate(found.barriers):
-            values = ", ".join(_value(lake, run_id, key) for key in ("forward", "backward") for run_id in both)
-            lines.append(f'"{n + 1}: {route}" = [{values}]')
-            lines += _reasons(both[:1] if both[0] == both[1] else both)
+        lines += _tables_of_barriers(found, lake)
     if found.stability:
         lines += [
             "",
@@ -480,7 +538,8 @@ def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
     what = (
         f"frames of {', '.join(files)}" if files else "trajectories of the potential itself, none of them learned from"
     )
-    lines = ["", f"# Run {found.errors}: {what}."]
+    only = f", groups {', '.join(found.groups)}" if found.groups else ""
+    lines = ["", f"# Run {found.errors}: {what}{only}."]
     for column, unit in ERROR_UNITS.items():
         if not np.isfinite(data[f"{column}_rmse"]).any():  # of labels without stress
             continue
@@ -493,7 +552,7 @@ def _table_of_errors(found: Findings, lake: Lake) -> list[str]:
 
 
 def _table_of_slopes(found: Findings, lake: Lake) -> list[str]:
-    atoms = [len(frame) for frame in frames_of(lake, found.labels)[0]]
+    atoms = [len(frame) for frame in labelled_frames(lake, found.labels, found.groups)[0]]
     slopes = force_slopes(lake.open_run(found.errors), atoms)
     lines = ["# Predicted forces over those of the labels, sum F F' / sum F F: [value, 95 % interval over frames]."]
     lines += ["[validation.force_slope]"]
@@ -503,8 +562,13 @@ def _table_of_slopes(found: Findings, lake: Lake) -> list[str]:
 def _table_of_scans(found: Findings, lake: Lake) -> list[str]:
     from argyase.potentials.validation import inward_fall
 
-    lines = ["", "# Pairs brought together down to 0.8 A: deepest fall of the energy on the way in, and the energy"]
-    lines += ["# passed before it, eV; alone, from the teacher's minimum on, and as the nearest two in a crystal."]
+    lines = [
+        "",
+        "# Two atoms brought together down to 0.8 A: [how deep the energy falls on the way in, energy at the top of",
+        "# that fall], eV: a hole that atoms could drop into, and what it takes to get there, above 4 A apart or above",
+        "# the crystal at rest. [0, nan]: the energy only rises. Alone: in an empty box, from the teacher's minimum.",
+        "# Crystal: the nearest two of the first structure, all others held, from their distance on.",
+    ]
     own, teachers, crystal = (lake.open_run(i) for i in found.scans)
     minima = teachers["r"][teachers["energy"].where(teachers["r"] > 1.2).argmin("r")]
     for name, data, starts in (("alone", own, minima), ("crystal", crystal, crystal["start"])):
@@ -546,6 +610,60 @@ def _tables_of_dynamics(found: Findings, lake: Lake) -> list[str]:
     return lines
 
 
+_MOVED_A = 0.8
+"""A Li that is farther at the end of a path from where it began has moved: less is what the others give way."""
+
+
+def _tables_of_barriers(found: Findings, lake: Lake) -> list[str]:
+    lines = [
+        "",
+        "# Paths of the potential from one minimum to another, and the teacher on the same images. Names are those",
+        "# of the search: relaxed, a band may take another route, and other Li move along.",
+        "# Largest climb, eV, forward and backward: [potential, teacher, potential, teacher].",
+        "[validation.barriers_eV]",
+    ]
+    forces = [
+        "",
+        "# Errors of forces on these paths, eV/A: [RMSE of all atoms, of the Li that move, how many Li these are].",
+        "[validation.path_forces_eV_per_A]",
+    ]
+    climbs, squares = [], []
+    for n, (route, *both) in enumerate(found.barriers, 1):
+        if both[0].startswith(_TWIN):
+            lines.append(f"# {n}: {route}: {both[0]}; not counted again")
+            continue
+        values = ", ".join(_value(lake, run_id, key) for key in ("forward", "backward") for run_id in both)
+        lines.append(f'"{n}: {route}" = [{values}]')
+        lines += _reasons(both[:1] if both[0] == both[1] else both)
+        if any(run_id.startswith(_FAILED) for run_id in both):
+            continue
+        own, other = (_open_path(lake, run_id) for run_id in both)
+        climbs += [(own.forward, other.forward), (own.backward, other.backward)]
+        moved = (own.displacements > _MOVED_A) & (own.images[0].symbols == "Li")
+        square = (own.forces - other.forces) ** 2
+        squares.append((square.ravel(), square[:, moved].ravel()))
+        rmse = ", ".join(_root_mean(part) for part in squares[-1])
+        forces.append(f'"{n}: {route}" = [{rmse}, {moved.sum()}]')
+    errors = np.array([own - other for own, other in climbs if max(own, other) > 0])
+    if errors.size == 0:
+        return lines
+    both_of = (np.concatenate(part) for part in zip(*squares, strict=True))
+    return [
+        *lines,
+        *forces,
+        "",
+        "# Of all: errors of climbs, eV: [RMSE, mean, how many]; of forces, eV/A: [all atoms, Li that move].",
+        f"# ({len(climbs) - len(errors)} ways go only downhill for both: no barriers, and not counted.)",
+        "[validation.path_errors]",
+        f"climb_eV = [{_root_mean(errors**2)}, {errors.mean():.3g}, {len(errors)}]",
+        f"force_eV_per_A = [{', '.join(_root_mean(part) for part in both_of)}]",
+    ]
+
+
+def _root_mean(squares: np.ndarray) -> str:
+    return f"{np.sqrt(squares.mean()):.3g}" if squares.size else "nan"
+
+
 def _value(lake: Lake, run_id: str, key: str) -> str:
     return "nan" if run_id.startswith(_FAILED) else f"{float(lake.record(run_id).scalars[key]):.4g}"
 
@@ -563,7 +681,8 @@ def _name(lake: Lake, structure: str) -> str:
 
 def _outcome(lake: Lake, run_id: str) -> str:
     if run_id.startswith(_FAILED):
-        return run_id.removeprefix(_FAILED).partition(";")[0].replace('"', "'")
+        # What happened; what to do about it is no part of a card.
+        return re.split(r"; |\. ", run_id.removeprefix(_FAILED))[0].replace('"', "'")
     scalars = lake.record(run_id).scalars
     grade = f", grade {float(scalars['max_grade']):.3g}" if "max_grade" in scalars else ""
     return f"survived at {float(scalars['mean_temperature']):.0f} K{grade}"
@@ -576,7 +695,7 @@ def draw(found: Findings, lake: Lake, folder: Path) -> list[Path]:
 
     written: list[Path] = []
     if found.errors:
-        written += save(potentials.plot_parity(lake.open_run(found.errors)), folder / "parity")
+        written += figures.draw_parity(lake, [lake.record(found.errors)], folder)
     if found.scans:
         pair = [lake.open_run(i) for i in found.scans[:2]]
         written += save(potentials.plot_scans(pair[0], pair[1]), folder / "scans")

@@ -59,5 +59,22 @@ class Explosive(MTP):
         self.results["grades"] = np.ones(len(self.atoms))
 
 
+class Breaking(MTP):
+    """The study potential, which after so many calls fails, or dies, until a file says that it was mended."""
+
+    def __init__(self, calls: int, mended: str, dies: bool = False) -> None:
+        potential = find_potential("LiPSCl-study")
+        super().__init__(potential.path, potential.species)
+        self.left, self.mended, self.dies = calls, Path(mended), dies
+
+    def calculate(self, *arguments: Any, **named: Any) -> None:
+        self.left -= 1
+        if self.left < 0 and not self.mended.exists():
+            if self.dies:
+                os._exit(1)
+            raise MemoryError("out of memory on the accelerator")
+        super().calculate(*arguments, **named)
+
+
 def no_licence(log: str) -> Calculator:
     raise RuntimeError(f"no licence, see {log}")

@@ -25,4 +25,5 @@ def note(file: str) -> None:
 if __name__ == "__main__":
     import many_processes  # under its name, not as __main__
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell of the tests made of it
     in_processes(many_processes.note, [sys.argv[1]] * 2, 2, silent)

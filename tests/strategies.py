@@ -14,6 +14,7 @@ from ase.geometry import get_distances
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from argyase.potentials.basis import untrained
 from argyase.potentials.mtp_file import MTPFile, parse_mtp
 
 DATA = Path(__file__).parent / "data"
@@ -33,12 +34,16 @@ def mlip_potential(name: str) -> MTPFile:
 
 def random_potential(level: int, species: int, rng: np.random.Generator, cutoff: float = 5.0) -> MTPFile:
     """The moments of a level as MLIP defines them, with random coefficients for any number of species."""
-    template = mlip_potential(f"cubic-{level:02d}")
-    basis, functions, scalars = (
-        template.radial_basis_size,
-        template.radial_funcs_count,
-        len(template.alpha_moment_mapping),
-    )
+    return _with_random_coefficients(mlip_potential(f"cubic-{level:02d}"), species, rng, cutoff)
+
+
+def own_potential(level: int, species: int, rng: np.random.Generator) -> MTPFile:
+    """The same scalars made by the products of this package's files, which are others."""
+    return _with_random_coefficients(untrained(level), species, rng, 5.0)
+
+
+def _with_random_coefficients(template: MTPFile, species: int, rng: np.random.Generator, cutoff: float) -> MTPFile:
+    functions, basis = template.radial_funcs_count, template.radial_basis_size
     return replace(
         template,
         species_count=species,
@@ -48,7 +53,7 @@ def random_potential(level: int, species: int, rng: np.random.Generator, cutoff:
         scaling=0.01,
         radial_coeffs=rng.normal(size=(species, species, functions, basis)),
         species_coeffs=rng.normal(size=species),
-        moment_coeffs=rng.normal(size=scalars),
+        moment_coeffs=rng.normal(size=len(template.alpha_moment_mapping)),
     )
 
 

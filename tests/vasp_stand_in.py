@@ -15,9 +15,15 @@ edddav, brmix, zbrent, tet
               dies with the message of VASP, unless INCAR has what custodian corrects it by: ALGO = All, IMIX = 1,
               EDIFF = 1e-6, ISMEAR = 0; edddav at the second ionic step if there are several, zbrent at the third
 hopeless      whatever INCAR has
+isothermal    ignores TEEND: the temperature stays at TEBEG
+unheated      ignores both: the temperature is always 10 K
 
 VASP_STAND_IN_FORMULA limits this to structures of one formula, VASP_STAND_IN_STEP_S makes every electronic step take
-that many seconds.
+that many seconds, VASP_STAND_IN_VERSION is its version, VASP_STAND_IN_UNCONVERGED names ionic steps ("3 7") in which
+electrons do not converge, unless ALGO is All; their energies and forces are wrong.
+
+VASP_STAND_IN_BASIS = "P Q" makes its plane waves few: those of the cell that it begins with, of volume V0, which it
+keeps. The energy is then too high by P (V - V0) + Q (V - V0)^2 (eV, A^3), and the stress is the slope of that.
 """
 
 import os
@@ -33,9 +39,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
+from ase.calculators.mixing import SumCalculator
 from ase.io.vasp import read_vasp
 
-VERSION = "0.0.0-stand-in"
+VERSION = os.environ.get("VASP_STAND_IN_VERSION", "0.0.0") + "-stand-in"
 
 FLOAT, INT, BOOL, WORD = "float", "int", "logical", "string"
 KNOWN = {
@@ -60,7 +67,7 @@ MESSAGES = {
 }  # fmt: skip
 """What VASP prints before it dies, the tag and the value that help, and the ionic step at which it happens."""
 
-FAULTS = ("truncated", "unconverged", "killed", "exchanged", "slow", "hopeless", *MESSAGES)
+FAULTS = ("truncated", "unconverged", "killed", "exchanged", "slow", "hopeless", "isothermal", "unheated", *MESSAGES)
 
 
 def read_incar() -> dict[str, Any]:
@@ -102,6 +109,26 @@ def engine_of(atoms: Atoms) -> Calculator:
     from ase.calculators.emt import EMT
 
     return EMT()
+
+
+class FewPlaneWaves(Calculator):
+    """The error of the energy by a basis that was made for another cell, and its slopes."""
+
+    implemented_properties = ("energy", "free_energy", "forces", "stress")
+
+    def __init__(self, volume: float, linear: float, quadratic: float) -> None:
+        super().__init__()
+        self.volume, self.linear, self.quadratic = volume, linear, quadratic
+
+    def calculate(self, atoms: Atoms, *arguments: Any) -> None:
+        super().calculate(atoms, *arguments)
+        more = atoms.get_volume() - self.volume
+        energy = self.linear * more + self.quadratic * more**2
+        slope = self.linear + 2 * self.quadratic * more
+        self.results = {
+            "energy": energy, "free_energy": energy, "forces": np.zeros((len(atoms), 3)),
+            "stress": np.array([slope] * 3 + [0.0] * 3),
+        }  # fmt: skip
 
 
 def xml_params(values: dict[str, Any]) -> str:
@@ -173,6 +200,9 @@ class Run:
         neutral = sum(n * z for n, z in zip(counts, valences, strict=True))
         self.incar["NELECT"] = self.incar["NELECT"] or neutral
         self.atoms.calc = engine_of(self.atoms)
+        if basis := os.environ.get("VASP_STAND_IN_BASIS", ""):
+            few = FewPlaneWaves(self.atoms.get_volume(), *map(float, basis.split()))
+            self.atoms.calc = SumCalculator([self.atoms.calc, few])
         self.continued = Path("WAVECAR").is_file()
         self.step = 0
         self.done = ""
@@ -210,8 +240,9 @@ class Run:
             f"{xml_structure(self.atoms, 'initialpos')}\n"
         )
         potcar = "".join(f" POTCAR:    {title}\n" for title in titles)
+        potcar += potcar + "".join(f"   TITEL  = {title}\n" for title in titles)
         self.outcar.write(
-            f" vasp.{VERSION} (this is a stand-in for tests, not VASP)\n running on    1 total cores\n{potcar}{potcar}"
+            f" vasp.{VERSION} (this is a stand-in for tests, not VASP)\n running on    1 total cores\n{potcar}"
             f"   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   "
             f"number of bands    NBANDS=     {n}\n"
             f"   total plane-waves  NPLWV =  {n}\n"
@@ -247,13 +278,17 @@ class Run:
                 self.done = "hard stop"
                 break
             slow = "slow" in self.faults and self.incar["ALGO"] != "All"
-            error *= -1.0 if "unconverged" in self.faults or slow else 1e-2
+            error *= -1.0 if "unconverged" in self.faults or slow or self.hiccup() else 1e-2
         self.outcar.write(f"------------------------ aborting loop {why} --------\n")
         if self.incar["LWAVE"]:
             Path("WAVECAR").write_text("not the waves of VASP\n")
         self.continued = True
         found[-1] = energy
         return found
+
+    def hiccup(self) -> bool:
+        steps = os.environ.get("VASP_STAND_IN_UNCONVERGED", "").split()
+        return str(self.step) in steps and self.incar["ALGO"] != "All"
 
     @staticmethod
     def stop_file() -> str:
@@ -267,6 +302,8 @@ class Run:
         self.step += 1
         atoms, energy = self.atoms, float(self.atoms.get_potential_energy())
         forces, stress = atoms.get_forces(), atoms.get_stress(voigt=False)
+        if self.hiccup():
+            energy, forces = energy + 1.0, forces + 0.1
         electronic = self.electrons(energy)
         kbar = -stress / units.GPa * 10
         self.xml.write(" <calculation>\n")
@@ -347,7 +384,9 @@ class Run:
                 atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(atoms.get_masses())[:, None])
             dynamics = VelocityVerlet(atoms, i["POTIM"] * units.fs)
             for n in range(i["NSW"]):
-                target = i["TEBEG"] + (i["TEEND"] - i["TEBEG"]) * n / max(i["NSW"] - 1, 1)
+                end = i["TEBEG"] if "isothermal" in self.faults else i["TEEND"]
+                target = i["TEBEG"] + (end - i["TEBEG"]) * n / max(i["NSW"] - 1, 1)
+                target = 10.0 if "unheated" in self.faults else target
                 atoms.set_momenta(atoms.get_momenta() * np.sqrt(target / max(temperature_of(atoms), 1e-3)))
                 yield False
                 dynamics.run(1)

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,8 @@ class Engine:
 
     build: Callable[..., BaseCalculator]
     identity: Callable[..., dict[str, Any]]
+    relaxation: Callable[..., tuple[dict[str, Any], bool]] | None = None
+    """Of an engine that moves atoms itself (see `relaxing`)."""
 
 
 def calculator(name: str, **settings: Any) -> BaseCalculator:
@@ -77,6 +80,31 @@ def single_point(name: str, **settings: Any) -> BaseCalculator:
             "or site_energy, or nsw=0"
         )
     return made
+
+
+def relaxing(name: str, settings: dict[str, Any], *, fmax: float, cell: bool) -> tuple[dict[str, Any], bool | None]:
+    """Settings by which an engine that moves the atoms itself brings them to rest, and True.
+
+    False if it could, but its settings are those of single points; None for all other engines. In both cases the
+    settings are as they were.
+
+    Parameters
+    ----------
+    fmax
+        Largest force that is left, eV/A.
+    cell
+        Whether the cell is free, too.
+
+    Raises
+    ------
+    ConfigError
+        If they say something else, or move the atoms without bringing them to rest.
+    """
+    made = _engine(name).relaxation
+    if made is None:
+        return settings, None
+    own, moves = _call(partial(made, fmax, cell), name, settings)
+    return dict(own), bool(moves)
 
 
 def identity(name: str, **settings: Any) -> dict[str, Any]:

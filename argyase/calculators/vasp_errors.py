@@ -20,15 +20,43 @@ from argyase.errors import CalculatorError
 CORRECTIONS = 5
 """Most corrections of one calculation, as many as custodian's own workflows allow."""
 
-_WAY = (
+WAY = (
     "ALGO", "IALGO", "ISEARCH", "TIME", "AMIX", "BMIX", "AMIX_MAG", "BMIX_MAG", "AMIN", "IMIX", "MAXMIX", "WC",
     "INIMIX", "MIXPRE", "NELM", "NELMIN", "NELMDL", "ISTART", "LSCALAPACK", "LSCALU", "NCORE", "NPAR", "KPAR", "NSIM",
     "LPLANE", "LWAVE", "LCHARG", "ISYM",
 )  # fmt: skip
 """Tags of INCAR that say how the ground state is looked for, over how many processes, and by which symmetry."""
 
+_PROCESSES = ("NCORE", "NPAR", "KPAR", "NSIM", "LPLANE", "LWAVE", "LCHARG")
+"""Those of them by which not even the way there is another, or what is written."""
+
+_WAYS = {
+    "ALGO": ("normal", "n", "veryfast", "v", "fast", "f", "conjugate", "c", "all", "a", "damped", "d", "subrot", "s"),
+    "IALGO": ("38", "44", "46", "48", "53", "54", "58"),
+    "ISTART": ("0", "1"),
+}
+"""Values that look for the ground state of the electrons; others (Eigenval, Nothing, GW, CHI, ...) do another thing."""
+
 _FINER = {"EDIFF": 1e-4, "SYMPREC": 1e-5}
 """Tolerances that may become smaller, and VASP's own."""
+
+
+def same_result(tag: str, value: Any, moves_atoms: bool) -> bool:
+    """Whether a tag of INCAR is no part of what a result depends on.
+
+    Where VASP moves the atoms, symmetry is: by it forces are made symmetric.
+
+    >>> same_result("NELM", 200, False), same_result("ALGO", "All", False), same_result("ALGO", "Nothing", False)
+    (True, True, False)
+    """
+    if tag == "ISYM" and moves_atoms:
+        return False
+    return tag in WAY and (tag not in _WAYS or str(value).lower() in _WAYS[tag])
+
+
+def way(tags: Mapping[str, Any], moves_atoms: bool) -> dict[str, Any]:
+    """Those of the tags that say how the ground state is looked for."""
+    return {tag: v for tag, v in tags.items() if same_result(tag, v, moves_atoms) and tag not in _PROCESSES}
 
 
 @dataclass(frozen=True)
@@ -152,7 +180,7 @@ def taken_and_refused(
 
 def _same_result(tag: str, value: Any, incar: Mapping[str, Any], relaxes: bool) -> bool:
     """Whether a tag changes the way to the energy, and not the energy that is found."""
-    if tag in _WAY:
+    if tag in WAY:
         return True
     if value is None:
         return False

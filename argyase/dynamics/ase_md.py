@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ase.md.verlet import VelocityVerlet
 
 from argyase.dynamics.protocols import Step
 from argyase.dynamics.simulation import Frame, MDSettings, Simulation
-from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.mtp import MTP
 from argyase.units import EV_PER_A3_TO_GPA
 
@@ -80,7 +81,10 @@ class AseMD(Simulation):
         If the structure is not periodic, or the protocol asks for what ASE has not: ``npt`` while heating, or
         ``coupling = "aniso"``.
     SimulationError
-        While iterating `frames`: the calculator failed, or temperature or volume are out of bounds or not finite.
+        While iterating `frames`: temperature or volume are out of bounds or not finite.
+    CalculatorError
+        While iterating `frames`: the calculator raised something, whatever it was, while temperature and volume were
+        within their bounds. What comes after is not known: such a run has to go on from a restart file.
     ExtrapolationError
         While iterating `frames`: a grade is above `grade_break`. The frame was yielded.
     """
@@ -140,10 +144,11 @@ class AseMD(Simulation):
                 self._caught.clear()
                 self._way.clear()
                 try:
-                    self._advance(dynamics, part, sample)
+                    with self._calculator_errors(part):
+                        self._advance(dynamics, part, sample)
+                        frame = self._frame(part, part.segment.keep)
                     yield from self._caught
                     self._caught.clear()
-                    frame = self._frame(part, part.segment.keep)
                     self._check(frame)
                 except ExtrapolationError:
                     yield from self._caught
@@ -199,28 +204,41 @@ class AseMD(Simulation):
         return barostat(self._atoms, dt, **held, pressure_au=pressure, pdamp=s.barostat_ps * 1000 * units.fs)
 
     def _advance(self, dynamics: Any, part: Step, steps: int) -> None:
+        if isinstance(dynamics, Langevin):
+            t0, t1 = part.segment.temperatures(self._settings.temperature_K)
+            # The noise of a sample depends on where it is only: a restart within a ramp does not show.
+            dynamics.rng = np.random.default_rng([self._settings.seed, self.step])
+            for k in range(1, steps + 1):
+                done = (self.step + k - part.first) / (part.last - part.first)
+                dynamics.set_temperature(temperature_K=t0 + (t1 - t0) * done)
+                dynamics.run(1)
+                self._watch(part, k)
+        elif self._graded:
+            for k in range(1, steps + 1):
+                dynamics.run(1)
+                self._watch(part, k)
+        else:
+            dynamics.run(steps)
+        self.step += steps
+
+    @contextmanager
+    def _calculator_errors(self, part: Step) -> Iterator[None]:
+        """Whatever is raised in here is an error of the engine, unless the atoms had left their bounds before."""
         try:
-            if isinstance(dynamics, Langevin):
-                t0, t1 = part.segment.temperatures(self._settings.temperature_K)
-                # The noise of a sample depends on where it is only: a restart within a ramp does not show.
-                dynamics.rng = np.random.default_rng([self._settings.seed, self.step])
-                for k in range(1, steps + 1):
-                    done = (self.step + k - part.first) / (part.last - part.first)
-                    dynamics.set_temperature(temperature_K=t0 + (t1 - t0) * done)
-                    dynamics.run(1)
-                    self._watch(part, k)
-            elif self._graded:
-                for k in range(1, steps + 1):
-                    dynamics.run(1)
-                    self._watch(part, k)
-            else:
-                dynamics.run(steps)
+            yield
         except ExtrapolationError:
             raise
         except Exception as error:  # calculators raise anything
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise SimulationError(f"after {self._when()}: the calculator failed: {text}; {self._remedy}") from error
-        self.step += steps
+            text = f"the calculator failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            try:
+                # No engine has to get on with atoms that fly apart.
+                self._check(self._state(part, False, 0.0, math.nan))
+            except SimulationError as left:
+                raise SimulationError(f"{left}; there {text}") from error
+            raise CalculatorError(
+                f"after {self._when()}: {text}; the dynamics itself was within its bounds: see to the engine, then the "
+                "same command goes on from the last checkpoint"
+            ) from error
 
     def _watch(self, part: Step, k: int) -> None:
         """Look at the grades after `k` steps of a sample."""
@@ -245,9 +263,13 @@ class AseMD(Simulation):
         return math.nan if grades is None else float(grades.max())
 
     def _frame(self, part: Step, produced: bool) -> Frame:
+        virial = -float(self._atoms.get_stress()[:3].mean()) if self._stress else np.nan
+        return self._state(part, produced, float(self._atoms.get_potential_energy()), virial)
+
+    def _state(self, part: Step, produced: bool, potential: float, virial: float) -> Frame:
+        """The atoms as they are, with what a calculator says of them, eV and eV/A^3."""
         a = self._atoms
         kinetic, volume = float(a.get_kinetic_energy()), float(a.get_volume())
-        virial = -float(a.get_stress()[:3].mean()) if self._stress else np.nan
         return Frame(
             step=self.step,
             part=part.segment.kind,
@@ -257,7 +279,7 @@ class AseMD(Simulation):
             cell=a.cell.array.copy(),
             temperature=2 * kinetic / (3 * (self._n_atoms - 1) * units.kB),
             pressure=(2 * kinetic / (3 * volume) + virial) * EV_PER_A3_TO_GPA,
-            potential_energy=float(a.get_potential_energy()),
+            potential_energy=potential,
             kinetic_energy=kinetic,
             volume=volume,
             grade=self._grade(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,17 @@ from argyase.calculators.lammps import BEGIN, create_box, set_up
 from argyase.dynamics.protocols import Step
 from argyase.dynamics.ranks import create_lammps
 from argyase.dynamics.simulation import Frame, MDSettings, Simulation
-from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError
 from argyase.potentials.active import GRADE_BREAK
 from argyase.potentials.repulsion import Ranges, pair_coeffs
 from argyase.units import BAR_TO_GPA
+
+_UNPHYSICAL = re.compile(
+    "lost atoms|out of range atoms|simulation unstable|neighbor list overflow|too many neighbor bins|"
+    "tilted box too far|box bounds are invalid",
+    re.IGNORECASE,
+)
+"""What LAMMPS says when atoms or the cell fly apart."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class LammpsMD(Simulation):
         While iterating `frames`: a grade above `LammpsSettings.grade_break`.
     SimulationError
         While iterating `frames`: atoms lost, temperature or volume out of bounds, or not finite.
+    CalculatorError
+        While iterating `frames`: LAMMPS stopped for any other reason.
     """
 
     def __init__(
@@ -187,7 +197,13 @@ class LammpsMD(Simulation):
             self._lmp.command(command)
         except Exception as error:  # LAMMPS raises bare Exceptions
             text = " ".join(str(error).split())
-            raise SimulationError(f"after {self._when()}: LAMMPS stopped: {text}; {self._remedy}") from error
+            stopped = f"after {self._when()}: LAMMPS stopped: {text}"
+            if _UNPHYSICAL.search(text):
+                raise SimulationError(f"{stopped}; {self._remedy}") from error
+            raise CalculatorError(
+                f"{stopped}; that is none of the errors by which LAMMPS tells of atoms that fly apart: see to it, then "
+                "the same command goes on from the last checkpoint"
+            ) from error
 
     def _frame(self) -> Frame:
         lmp = self._lmp

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from argyase.dynamics.protocols import Ramp, Segment, Step, schedule
 from argyase.errors import ConfigError, SimulationError
 
-CHECKPOINT_SECONDS = 5.0
-"""About how much work lies between two checkpoints: the most that a kill costs."""
-
-KERNEL_SECONDS = 0.7e-6
-"""Of the MTP kernel, for an atom and a step (level 10, one thread, benchmarks/mtp_kernel.py)."""
+CHECKPOINT_ATOM_STEPS = 7.14e6
+"""Steps times atoms between two checkpoints: of an MTP of level 10 some 4 s on a core, the most that a kill costs."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +117,13 @@ class Simulation(ABC):
 
     @property
     def checkpoint_steps(self) -> int:
-        """Steps between checkpoints, a whole number of frames: some 5 s of the MTP kernel.
+        """Steps between checkpoints, a whole number of frames.
 
         They follow from the settings and the number of atoms alone, not from a clock: a run that was killed, and one
         that never was, have the same ones, and so the same trajectory to the last bit.
         """
         sample = self._settings.sample_steps
-        return max(1, round(CHECKPOINT_SECONDS / (KERNEL_SECONDS * self._n_atoms * sample))) * sample
+        return max(1, round(CHECKPOINT_ATOM_STEPS / (self._n_atoms * sample))) * sample
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
@@ -182,5 +179,6 @@ class Simulation(ABC):
         if abs(change) > s.max_volume_change:
             raise SimulationError(
                 f"{self._when()}: the cell volume changed by {100 * change:+.0f} % (allowed "
-                f"{100 * s.max_volume_change:g} %): it explodes or collapses; {self._remedy}"
+                f"{100 * s.max_volume_change:g} %): it explodes or collapses. At the beginning of a run: "
+                f"heat it first (a segment 'heat'). Later: {self._remedy}"
             )

@@ -9,31 +9,73 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from argyase.figures.style import COLOURS, new_figure, style
+from argyase.figures.style import COLOURS, footnote, new_figure, style
 
-_FACES = (("energy", "energy", "eV/atom"), ("force", "force", "eV/Å"), ("stress", "stress", "GPa"))
+_FACES = (
+    ("energy", "energy", "eV/atom", "meV/atom", 1000.0, "frames"),
+    ("force", "force", "eV/Å", "eV/Å", 1.0, "components"),
+    ("stress", "stress", "GPa", "GPa", 1.0, "components"),
+)
+"""Variable, words and unit of the axes, unit of the errors and how many of it the other has, what is counted."""
+
+_DOTS = 2000
+"""More than these are drawn as their density, which keeps vector graphics small and shows where they are."""
 
 
-def plot_parity(data: xr.Dataset) -> Figure:
-    """Predictions over labels of all frames: energies, force and stress components.
+def plot_parity(data: xr.Dataset, note: str = "") -> Figure:
+    r"""Predictions over labels of all frames: energies, force and stress components (fig. S2 of the paper).
+
+    In each panel the root mean square and the mean absolute error, the correlation coefficient R, the number n of what
+    is compared, and of forces F and their predictions F' the slope
+
+    .. math:: \sum F F' \Big/ \sum F F,
+
+    which is below 1 where the potential is softer than what labelled the frames. No panel for what has no labels.
 
     Parameters
     ----------
     data
         Of schema ``errors`` or ``fit``.
+    note
+        Printed small under the figure.
     """
+    panels = []
+    for face in _FACES:
+        both = data[face[0]].transpose(..., "source").values.reshape(-1, 2)
+        both = both[np.isfinite(both).all(axis=1)]
+        if len(both):
+            panels.append((face, both))
     with style():
-        figure = new_figure(6.8, 2.5)
-        for ax, (name, label, unit) in zip(figure.subplots(1, 3), _FACES, strict=True):
-            both = data[name].transpose(..., "source").values.reshape(-1, 2)
-            both = both[np.isfinite(both).all(axis=1)]
-            if len(both):
-                ends = [both.min(), both.max()]
-                ax.plot(ends, ends, color="0.6", lw=0.6)
-                ax.plot(both[:, 0], both[:, 1], ".", ms=1.5, color=COLOURS[0], rasterized=True)
-                rmse = float(np.sqrt(((both[:, 1] - both[:, 0]) ** 2).mean()))
-                ax.set_title(f"RMSE {rmse:.3g} {unit}")
-            ax.set(xlabel=f"{label} of the teacher ({unit})", ylabel=f"of the potential ({unit})")
+        figure = new_figure(2.35 * len(panels), 2.5)
+        for ax, ((name, label, unit, small, factor, counted), both) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            edge = 0.05 * np.ptp(both) or 1.0
+            ends = (both.min() - edge, both.max() + edge)
+            ax.plot(ends, ends, color="0.6", lw=0.6)
+            if len(both) <= _DOTS:
+                ax.plot(both[:, 0], both[:, 1], ".", ms=2, mew=0, color=COLOURS[0])
+            else:
+                ax.hexbin(
+                    both[:, 0], both[:, 1], gridsize=80, extent=(*ends, *ends), bins="log", mincnt=1, cmap="viridis_r",
+                    lw=0,
+                )  # fmt: skip
+            difference = factor * (both[:, 1] - both[:, 0])
+            said = [
+                f"RMSE {np.sqrt((difference**2).mean()):.3g} {small}",
+                f"MAE {np.abs(difference).mean():.3g} {small}",
+            ]
+            if len(both) > 1 and both.std(axis=0).all():
+                said.append(f"R {np.corrcoef(both.T)[0, 1]:.4f}")
+            if name == "force":
+                said.append(f"slope {both.prod(axis=1).sum() / (both[:, 0] ** 2).sum():.3f}")
+            said.append(f"n = {len(both)} {counted}")
+            ax.text(0.04, 0.96, "\n".join(said), transform=ax.transAxes, va="top", fontsize=6)
+            ax.set(xlabel=f"{label} of the label ({unit})", ylabel=f"of the potential ({unit})")
+            ax.set(xlim=ends, ylim=ends, aspect="equal")
+        if any(len(both) > _DOTS for _, both in panels):
+            note = f"{note} Darker where there are more (logarithmic).".strip()
+        footnote(figure, note)
     return figure
 
 
@@ -108,5 +150,5 @@ def plot_elasticity(crystals: Sequence[tuple[str, xr.Dataset, xr.Dataset]]) -> F
             ax.set_title(name, fontsize=6)
         axes[0].legend()
         figure.supxlabel("volume (Å$^3$/atom)", fontsize=8)
-        figure.supylabel("energy above the minimum (meV/atom)", fontsize=8)
+        figure.supylabel("energy (meV/atom)", fontsize=8)
     return figure

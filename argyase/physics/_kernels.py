@@ -11,26 +11,46 @@ jit: Any = numba.njit(cache=True, nogil=True)
 fast: Any = numba.njit(cache=True, nogil=True, fastmath=True)  # sums in any order: SIMD
 
 
-@jit
-def squared_displacements(paths: Any, lag: int) -> Any:
-    """|r(t + lag) - r(t)|^2 averaged over ions for each origin t, and over origins for each ion.
+_IONS = 16  # side by side, so that their coordinates fill SIMD registers
+_ORIGINS = 1024  # at once, for all lags: the cache holds what the lags have in common
 
-    paths (frame, ion, 3) -> (frame - lag,), (ion,).
+
+@fast
+def squared_displacements(paths: Any, lags: Any, of_origins: Any, of_ions: Any) -> None:
+    """Add |r(t + lag) - r(t)|^2, summed over ions for each origin t, and over origins for each ion.
+
+    paths (frame, ion, 3), lags from the shortest to the longest, of_origins (lag, frame), of_ions (lag, ion). The first
+    may have fewer lags than there are: then it is for the shortest of them.
     """
     frames, ions, _ = paths.shape
-    over_ions = np.empty(frames - lag)
-    over_origins = np.zeros(ions)
-    for t in range(frames - lag):
-        total = 0.0
-        for i in range(ions):
-            dx = paths[t + lag, i, 0] - paths[t, i, 0]
-            dy = paths[t + lag, i, 1] - paths[t, i, 1]
-            dz = paths[t + lag, i, 2] - paths[t, i, 2]
-            square = dx * dx + dy * dy + dz * dz
-            total += square
-            over_origins[i] += square
-        over_ions[t] = total / ions
-    return over_ions, over_origins / (frames - lag)
+    places, sums = np.zeros((frames, 3 * _IONS)), np.empty(3 * _IONS)
+    for first in range(0, ions, _IONS):
+        number = min(_IONS, ions - first)
+        places[:] = 0.0
+        for t in range(frames):
+            row, source = places[t], paths[t, first : first + number]
+            for i in range(number):
+                for c in range(3):
+                    row[3 * i + c] = source[i, c]
+        for start in range(0, frames, _ORIGINS):
+            for n in range(len(lags)):
+                lag = lags[n]
+                stop = min(start + _ORIGINS, frames - lag)
+                if stop <= start:
+                    break
+                before, after = places[start:stop], places[start + lag : stop + lag]
+                sums[:] = 0.0
+                for t in range(len(before)):
+                    a, b = before[t], after[t]
+                    total = 0.0
+                    for j in range(3 * _IONS):
+                        square = (b[j] - a[j]) ** 2
+                        sums[j] += square
+                        total += square
+                    if n < len(of_origins):
+                        of_origins[n, start + t] += total
+                for i in range(number):
+                    of_ions[n, first + i] += sums[3 * i] + sums[3 * i + 1] + sums[3 * i + 2]
 
 
 @fast

@@ -272,11 +272,10 @@ class Slope:
         """Sum over ions of their own, paths (frame, ion, 3); shape (origin,), A^2/ps."""
         from argyase.physics._kernels import squared_displacements
 
-        origins = len(paths) - self.last
-        series = np.zeros(origins)
-        for lag, w in self.weights.items():
-            series += w * paths.shape[1] * squared_displacements(paths, lag)[0][:origins]
-        return series
+        lags = np.array(sorted(self.weights))
+        squares = np.zeros((len(lags), len(paths)))
+        squared_displacements(paths, lags, squares, np.zeros((len(lags), paths.shape[1])))
+        return np.array([self.weights[lag] for lag in lags.tolist()]) @ squares[:, : len(paths) - self.last]
 
 
 def _fall(early: NDArray[np.float64], late: NDArray[np.float64], correlation: int) -> float:

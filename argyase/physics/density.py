@@ -108,8 +108,10 @@ def density(
     rho = mapped(total, frames)
     by_rank, by_axis = percolation_levels(rho)
     sizes = np.bincount(np.arange(frames) * _BLOCKS // frames)
-    left_out = [mapped(total - counts[b], frames - sizes[b]) for b in range(_BLOCKS)]
-    without = [(percolation_levels(r)[0], float(r.max())) for r in left_out]
+    without = []
+    for block, size in zip(counts, sizes, strict=True):
+        left_out = mapped(total - block, frames - size)
+        without.append((percolation_levels(left_out)[0], float(left_out.max())))
     kt = BOLTZMANN_EV_K * temperature
     barriers, levels = list[Interval](), list[Interval]()
     mean = float(rho.mean())
@@ -210,7 +212,8 @@ def _histogram(
         raise TrajectoryError(f"{done} frames, but {frames} were announced")
     copies = float(np.prod(np.abs(scale)))
     mean_cell = cells / frames / np.abs(scale)[:, None]
-    return counts / np.float32(copies), mean_cell, still / frames % 1.0, species[~mobile], int(mobile.sum())
+    counts /= np.float32(copies)
+    return counts, mean_cell, still / frames % 1.0, species[~mobile], int(mobile.sum())
 
 
 def _symmetric(counts: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import fft, stats
+from scipy import stats
 
 from argyase.errors import StatisticsError, TrajectoryError
 from argyase.physics.statistics import Estimate, blocks, mean_of_series, undetermined
 from argyase.schemas import MSD
 from argyase.units import A2_PER_PS_TO_CM2_PER_S
-
-_IONS_AT_ONCE = 64
 
 
 def mean_squared_displacement(paths: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -25,8 +23,8 @@ def mean_squared_displacement(paths: NDArray[np.float64]) -> NDArray[np.float64]
     .. math:: \mathrm{MSD}_a(l) = \frac{1}{N (T-l)} \sum_{i=1}^{N} \sum_{t=0}^{T-l-1} [r_{ia}(t+l) - r_{ia}(t)]^2
 
     The cross term comes from the autocorrelation by FFT; the power spectra are summed over ions before the one inverse
-    transform, and the mean of each path is removed first, so that rounding is relative to the displacements (about
-    1e-12 of the squared extent of a path).
+    transform, and about the mean of each path is removed first, so that rounding is relative to the displacements (less
+    than 1e-12 of the squared extent of a path).
 
     Parameters
     ----------
@@ -57,23 +55,28 @@ class _Spectrum:
     """What `mean_squared_displacement` needs of the paths, some ions at a time."""
 
     def __init__(self, frames: int) -> None:
-        self._size = fft.next_fast_len(2 * frames, real=True)
-        self._power = np.zeros((self._size // 2 + 1, 3))
+        from argyase.physics import _spectrum
+
+        pieces, length = _spectrum.shape(frames)
+        self._waves = _spectrum.waves(pieces, length)
+        self._power = np.zeros((pieces, length, 3))
         self._squares = np.zeros((frames, 3))
         self._ions = 0
 
     def add(self, paths: NDArray[np.float64]) -> None:
-        for first in range(0, paths.shape[1], _IONS_AT_ONCE):
-            part = paths[:, first : first + _IONS_AT_ONCE]
-            part = part - part.mean(axis=0)
-            self._squares += (part**2).sum(axis=1)
-            transform = fft.rfft(part, n=self._size, axis=0)
-            self._power += (transform.real**2 + transform.imag**2).sum(axis=1)
+        from argyase.physics._spectrum import add_power
+
+        paths = np.ascontiguousarray(paths, dtype=np.float64)
+        # The MSD is the same whatever is taken off; about the mean, which some frames tell, the squares are small.
+        middle = paths[:: 1 + len(paths) // 100].mean(axis=0)
+        add_power(paths, middle, *self._waves, self._power, self._squares)
         self._ions += paths.shape[1]
 
     def msd(self) -> NDArray[np.float64]:
+        from argyase.physics._spectrum import autocorrelation
+
         frames = len(self._squares)
-        correlation = fft.irfft(self._power, n=self._size, axis=0)[:frames]
+        correlation = autocorrelation(self._power, frames)
         total = np.concatenate([np.zeros((1, 3)), np.cumsum(self._squares, axis=0)])
         origins = np.arange(frames, 0, -1)
         # sum_t r(t+l)^2 + r(t)^2 over the origins of lag l
@@ -107,7 +110,8 @@ _TOLERATED = 0.1
 class _Displacements:
     """Squared displacements of all ions over single lags, and averages of linear combinations of them.
 
-    Two marginals of the table (origin, ion) are kept for each lag. The variance of an average comes from either:
+    Two marginals of the table (origin, ion) are kept for each lag, the first where the run is long enough for its use.
+    The variance of an average comes from either:
 
     - over origins, from overlapping batch means of the series averaged over ions: nothing is assumed of ions, but the
       run must be many times as long as the lag;
@@ -124,31 +128,31 @@ class _Displacements:
         while end >= _SHORTEST:
             self.ends.insert(0, end)
             end //= 2
-        lags = {lag for end in self.ends for lag in slope_weights(end)} | set(more_lags)
-        self._sum_of_ions = {lag: np.zeros(frames - lag) for lag in sorted(lags)}
-        self._of_ions = {lag: np.zeros(0) for lag in sorted(lags)}
+        self._lags = np.array(sorted({lag for end in self.ends for lag in slope_weights(end)} | set(more_lags)), int)
+        self._row = {lag: n for n, lag in enumerate(self._lags.tolist())}
+        self._of_origins = np.zeros((sum(self._origins_serve({lag: 1.0}) for lag in self._row), frames))
+        self._of_ions = np.zeros((len(self._lags), 0))
         self._together = (math.nan, 0.0)
 
     def add(self, paths: NDArray[np.float64]) -> None:
         """The paths of some more ions, (frame, ion, 3)."""
         from argyase.physics._kernels import squared_displacements
 
-        for lag, sums in self._sum_of_ions.items():
-            over_ions, over_origins = squared_displacements(paths, lag)
-            sums += paths.shape[1] * over_ions
-            self._of_ions[lag] = np.concatenate([self._of_ions[lag], over_origins])
+        of_ions = np.zeros((len(self._lags), paths.shape[1]))
+        squared_displacements(paths, self._lags, self._of_origins, of_ions)
+        self._of_ions = np.hstack([self._of_ions, of_ions / (self.frames - self._lags)[:, None]])
         self.ions += paths.shape[1]
 
     def _over_origins(self, weights: Mapping[int, float]) -> Estimate:
         longest = max(weights)
         series = np.zeros(self.frames - longest)
         for lag, w in weights.items():
-            series += w * (self._sum_of_ions[lag][: len(series)] / self.ions)
+            series += w * (self._of_origins[self._row[lag], : len(series)] / self.ions)
         return mean_of_series(series, longest)
 
     def _over_ions(self, weights: Mapping[int, float]) -> Estimate:
         """Without the factor."""
-        return blocks(sum(w * self._of_ions[lag] for lag, w in weights.items()))  # type: ignore[arg-type]
+        return blocks(np.asarray(sum(w * self._of_ions[self._row[lag]] for lag, w in weights.items())))
 
     def calibrate(self, statistics: Sequence[Mapping[int, float]]) -> None:
         """Measure the factor on these, as far as the run is long enough."""
@@ -176,7 +180,7 @@ class _Displacements:
             dof = 1.0 / (1.0 / dof + 1.0 / max(1.0, self.ions / factor - 1.0))
             found.append(Estimate(alone.value, alone.stderr * math.sqrt(factor), dof))
         if not found:
-            value = sum(w * float(self._of_ions[lag].mean()) for lag, w in weights.items())
+            value = sum(w * float(self._of_ions[self._row[lag]].mean()) for lag, w in weights.items())
             return Estimate(value, math.inf, 1.0)
         return max(found, key=lambda e: e.dof)
 

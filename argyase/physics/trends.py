@@ -20,8 +20,9 @@ def average(runs: list[Interval]) -> Interval:
 
     That of the runs' own errors, :math:`\sqrt{\sum s_i^2} / n` (normal), and that of their scatter,
     :math:`\sqrt{\sum (x_i - \bar x)^2 / n (n-1)}` (Student, n - 1 degrees of freedom): seeds differ by their disorder,
-    too, which no run's own error knows of. Runs that are not determined (NaN) are left out; without any other, the
-    largest upper bound is that of the mean.
+    too, which no run's own error knows of. Runs of which nothing is known are left out, and so are those of which there
+    is an upper bound, if it is above the mean of the others. If it is below, these came out high, and the mean has a
+    bound only, the mean of all upper ends. Without any other, the largest upper bound is that of the mean.
 
     References
     ----------
@@ -37,10 +38,12 @@ def average(runs: list[Interval]) -> Interval:
     if not known:
         highs = [r.high for r in runs if math.isfinite(r.high)]
         return Interval(math.nan, math.nan, 0.0 if highs else math.nan, max(highs, default=math.nan))
-    if len(known) == 1:
-        return known[0]
     values = np.array([r.value for r in known])
     mean, n = float(values.mean()), len(values)
+    if below := [r.high for r in runs if not math.isfinite(r.value) and r.high < mean]:
+        return Interval(math.nan, math.nan, 0.0, float(np.mean([r.high for r in known] + below)))
+    if n == 1:
+        return known[0]
     # Half of an interval is t times the error, with the degrees of freedom of each.
     halves = np.array([(r.high - r.low) / 2 for r in known])
     within = float(np.hypot.reduce([r.stderr for r in known])) / n

@@ -21,6 +21,7 @@ IMM-REP-1999-05). w_E, w_F, w_S weigh energy, forces and stress as in motep (`Lo
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -149,10 +150,14 @@ class Labels:
     def hold_out(
         self, fraction: float, seed: int, names: Sequence[str] = (), never: Sequence[str] = ()
     ) -> tuple[Labels, Labels]:
-        """Split off whole trajectories: those of these names, or else so many at random that they have about this
-        fraction of the frames.
+        """Split off whole trajectories: those of these names, or else each with the probability `fraction`.
 
-        None is taken at random that has a frame of a group in `never` (patterns, as in ``*squeeze``): the errors of a
+        One is held out if a hash of the seed and its name, as a number from 0 to 1, is below the fraction. So this
+        fraction of the frames is met on average only; but whatever labels are added, none that was trained on is ever
+        held out, also not by a fit that goes on from the potential of another. If no number is below the fraction, the
+        lowest is held out alone (until one is added that is lower).
+
+        None is taken by chance that has a frame of a group in `never` (patterns, as in ``*squeeze``): the errors of a
         few extreme frames, each unlike all others, would drown those of the dynamics that the fit is judged by.
 
         Raises
@@ -164,27 +169,21 @@ class Labels:
         if unknown := sorted(set(names) - set(known)):
             raise ConfigError(f"hold-out: no trajectory {unknown[0]!r}; there are {', '.join(known[:20])}")
         chosen = set(names)
-        if not names:
+        if not names and fraction > 0:
             kept = {
                 name
                 for name, group in zip(self.trajectories, self.groups, strict=True)
                 if any(fnmatchcase(group, pattern) for pattern in never)
             }
-            order = np.random.default_rng(seed).permutation(len(known))
-            wanted, count = fraction * len(self), 0
-            for name in (known[k] for k in order if known[k] not in kept):
-                size = self.trajectories.count(name)
-                # Whole trajectories: the one that would go over is taken if that is nearer to the fraction.
-                if count + size / 2 > wanted:
-                    break
-                chosen.add(name)
-                count += size
+            numbers = {name: _number_of(name, seed) for name in known if name not in kept}
+            lowest = min(numbers.values(), default=0.0)
+            chosen = {name for name, number in numbers.items() if number < fraction or number == lowest}
         out = [n for n, name in enumerate(self.trajectories) if name in chosen]
         stay = [n for n, name in enumerate(self.trajectories) if name not in chosen]
         if not stay or (fraction > 0 and not out):
             raise ConfigError(
                 f"hold-out: {len(out)} of {len(self)} frames in {len(known)} trajectories would be held out; "
-                "name them, or choose another fraction (whole trajectories are held out, never single frames)"
+                "name them, or choose another fraction or seed (whole trajectories are held out, never single frames)"
             )
         return self.take(stay), self.take(out)
 
@@ -192,6 +191,11 @@ class Labels:
         """Of any two atoms of a frame, A; infinite if none are within the cutoff."""
         species = sorted({symbol for atoms in self.frames for symbol in atoms.symbols})
         return min(smallest_distances(self.frames, species, cutoff).values(), default=np.inf)
+
+
+def _number_of(trajectory: str, seed: int) -> float:
+    """A number from 0 to 1 that looks random, the same for ever."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {trajectory}".encode()).digest()[:8]) / 2**64
 
 
 def _weight(frame: int, value: Any, key: str) -> float:

@@ -1,5 +1,6 @@
 """VASP's presets, and what becomes of runs that go wrong: by a stand-in, another engine that writes VASP's files."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -8,7 +9,10 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +36,7 @@ from strategies import seeds
 from argyase.calculators import calculator, identity, single_point, vasp_errors
 from argyase.calculators.vasp import PRESETS, k_mesh
 from argyase.datalake.lake import Lake
-from argyase.dynamics.inside_vasp import VaspMD, read_xdatcar
+from argyase.dynamics.inside_vasp import VaspMD, check_temperature, read_xdatcar
 from argyase.dynamics.protocols import Ramp
 from argyase.dynamics.simulation import MDSettings
 from argyase.errors import CalculatorError, ConfigError
@@ -41,7 +45,9 @@ from argyase.stages import lake as lake_command
 from argyase.structures.argyrodite import argyrodite
 
 STAND_IN = Path(__file__).parents[1] / "vasp_stand_in.py"
-VALENCES = {"Li_sv": 3, "P": 5, "S": 6, "Cl": 7, "Cu": 11, "Al": 3}
+VALENCES = {"Li_sv": 3, "Li": 1, "P": 5, "S": 6, "Cl": 7, "Cu": 11, "Al": 3}
+ENMAX = {"Li_sv": 499.034, "Li": 140.0, "P": 255.04, "S": 258.689, "Cl": 262.472, "Cu": 295.446, "Al": 240.3}
+"""eV, of VASP's PBE POTCARs."""
 
 PBE = {"EDIFF": 1e-5, "ISMEAR": 0, "SIGMA": 0.05, "LCHARG": False, "GGA": "PE"}
 FINE = {**PBE, "ENCUT": 550, "PREC": "Accurate", "LASPH": True}
@@ -74,21 +80,23 @@ def vasp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pp" / "vdw_kernel.bindat").write_text("no kernel")
     monkeypatch.setenv("ASE_VASP_VDW", str(tmp_path / "pp"))
     monkeypatch.setenv("ASE_VASP_COMMAND", f"{sys.executable} {STAND_IN}")
-    for name in ("VASP_STAND_IN", "VASP_STAND_IN_FORMULA", "VASP_STAND_IN_STEP_S", "VASP_PP_VERSION"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [*os.environ]:
+        if name.startswith("VASP_STAND_IN") or name in ("VASP_PP_VERSION", "SLURM_JOB_END_TIME"):
+            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "vasp"
 
 
-def write_potcar(pp: Path, name: str, content: str = "") -> None:
+def write_potcar(pp: Path, name: str, content: str = "", date: str = "for-tests") -> None:
     """A POTCAR of this name; of other content if it is said."""
     title = content or name
     path = pp / "potpaw_PBE" / name / "POTCAR"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"  PAW_PBE {title} for tests\n parameters from PSCTR are:\n   TITEL  = PAW_PBE {title} for-tests\n"
+        f"  PAW_PBE {title} for tests\n parameters from PSCTR are:\n   TITEL  = PAW_PBE {title} {date}\n"
         "   LULTRA = F\n   IUNSCR = 1\n   RPACOR = 1.0\n"
         f"   POMASS = 1.0; ZVAL   = {VALENCES[title]:8.3f}    mass and valenz\n"
+        f"   ENMAX  = {ENMAX[title]:8.3f}; ENMIN  = {0.75 * ENMAX[title]:8.3f} eV\n"
         f"   VRHFIN = {title.split('_')[0]}: for tests\n   LEXCH  = PE\n"
         "END of PSCTR-controll parameters\n local part\n  1.0 2.0 3.0\n End of Dataset\n"
     )
@@ -139,9 +147,45 @@ def test_input_is_that_of_the_paper(preset: str, vasp: Path, monkeypatch: pytest
     assert (folder / "vdw_kernel.bindat").is_file() == (preset == "label")
     _, zero, kind, mesh, shift = (folder / "KPOINTS").read_text().splitlines()
     assert (zero, kind, mesh, shift) == ("0", "Gamma", MESH[preset], "0 0 0")
+    # 350 eV are not enough for the 1s electrons of Li.
+    lithium = "Li_sv" if INCAR[preset]["ENCUT"] == 550 else "Li"
     assert re.findall(r"TITEL  = PAW_PBE (\S+)", (folder / "POTCAR").read_text()) == [
-        {"Li": "Li_sv"}.get(s, s) for s in dict.fromkeys(atoms.symbols)
+        {"Li": lithium}.get(s, s) for s in dict.fromkeys(atoms.symbols)
     ]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            {"preset": "aimd", "setups": {"Li": "_sv"}},
+            r"encut = 350 eV is below ENMAX = 499.* eV of the POTCAR Li_sv: .*",
+        ),
+        ({"encut": 499}, r"encut = 499 eV is below ENMAX = 499\.034 eV of the POTCAR Li_sv"),
+        (
+            {"encut": 250, "setups": {"Li": ""}},
+            r"250 eV is below ENMAX = 262\.472 eV of the POTCAR Cl: .*setups={\"Cl\"",
+        ),
+        ({"preset": "aimd", "setups": {"Li": "_sv"}, "below_enmax": True}, ""),
+        ({"encut": 500}, ""),
+        ({"encut": None}, ""),  # VASP's own: the largest ENMAX
+    ],
+)
+def test_a_cutoff_below_that_of_a_potcar(made: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASE_VASP_COMMAND", "exit 3")
+    atoms = argyrodite(a=10.0)
+    atoms.calc = calculator("vasp", **made)
+    with pytest.raises(ConfigError if said else CalculatorError, match=said or "VASP died: exit code 3"):
+        atoms.get_potential_energy()
+
+
+def test_a_wrong_setting_is_no_failure_of_a_frame(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "frames.extxyz", [copper()])
+    lake = Lake(tmp_path / "lake")
+    made = ('setups={"Cu": "", "Al": ""}', "encut=200")
+    with pytest.raises(ConfigError, match="ENMAX = 295"):
+        label.run(label.Config(("frames.extxyz",), calculator="vasp", settings=made), lake)
+    assert not list(lake.path.glob("store/*/*/*.failed"))
 
 
 def test_every_setting_can_be_another(vasp: Path) -> None:
@@ -172,6 +216,8 @@ def test_every_setting_can_be_another(vasp: Path) -> None:
         ({"setups": {"Xy": ""}}, "setups = {'Xy': ''}: expected endings by chemical symbol"),
         ({"setups": "recommended"}, "setups = 'recommended': expected endings"),
         ({"walltime_s": -1}, "walltime_s = -1: expected a number, not below 0"),
+        ({"deadline": "noon"}, "deadline = 'noon': expected a number, not below 0"),
+        ({"unconverged": 5}, "unconverged = 5: expected a fraction of the steps, 0 to 1"),
         ({"k_density": "fine"}, "k_density = 'fine': expected a number"),
     ],
 )
@@ -202,22 +248,27 @@ def test_what_is_missing_on_the_machine_is_named(tmp_path: Path, monkeypatch: py
 
 def test_identity_is_what_results_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     who = identity("vasp")
-    json.dumps(who)
+    # Labels that lakes have are of this name.
+    digest = hashlib.sha256(json.dumps(who, sort_keys=True).encode()).hexdigest()
+    assert digest.startswith("d26fa6165724f00bd021")
     assert who["incar"]["ENCUT"] == 550
     assert who["k_density"] == 1000
     assert who["potcars"] == {"Cl": "Cl", "Li": "Li_sv", "P": "P", "S": "S"}
     same = (
-        {"walltime_s": 60},
+        {"walltime_s": 60, "deadline": 1e12, "grace_s": 5, "unconverged": 0.1, "mixed": True, "below_enmax": True},
         {"directory": "d"},
         {"keep": True},
         {"ncore": 4, "kpar": 2},
         {"encut": 550},
         {"ENCUT": 550.0},
+        {"nelm": 200, "algo": "All", "isym": 0, "amix": 0.1, "BMIX": 0.01, "imix": 1, "isearch": 1},
+        {"custom": {"ISEARCH": 1, "NELMDL": "-8"}},
     )
     assert [identity("vasp", **more) for more in same] == [who] * len(same)
     other = (
         {"encut": 400}, {"preset": "site_energy", "charge": 0}, {"k_density": 500}, {"kpts": [3, 3, 3]}, {"charge": 1},
         {"setups": {"Li": ""}}, {"pp_version": "54"}, {"version": "6.4.2"}, {"custom": {"ML_LMLFF": ".TRUE."}},
+        {"algo": "Nothing"}, {"nbands": 200}, {"preset": "aimd"}, {"preset": "aimd", "isym": 2},
     )  # fmt: skip
     found = [json.dumps(identity("vasp", **more)) for more in other]
     assert len({json.dumps(who), *found}) == len(other) + 1
@@ -336,7 +387,10 @@ def test_the_stage_relax_takes_what_vasp_relaxed(tmp_path: Path, monkeypatch: py
     with pytest.raises(CalculatorError, match="the electrons did not converge"):
         relax.run(config, lake)
     monkeypatch.delenv("VASP_STAND_IN")
-    data = lake.open_run(relax.run(config, lake)[0])  # another attempt: such a failure settles nothing
+    (run_id,) = relax.run(config, lake)  # another attempt: such a failure settles nothing
+    assert lake.record(run_id).scalars["vasp_version"] == "0.0.0-stand-in"
+    assert lake.record(run_id).scalars["potcars"] == "PAW_PBE Al for-tests, PAW_PBE Cu for-tests"
+    data = lake.open_run(run_id)
     atoms = structures.to_atoms(data)
     assert atoms.get_chemical_symbols() == copper().get_chemical_symbols()
     assert np.abs(atoms.cell.array - copper().cell.array).max() > 0.01
@@ -345,6 +399,79 @@ def test_the_stage_relax_takes_what_vasp_relaxed(tmp_path: Path, monkeypatch: py
     np.testing.assert_allclose(data["forces"], atoms.get_forces(), atol=1e-5)
     assert np.abs(data["forces"]).max() < 0.03
     assert float(data["energy"]) == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+
+
+def relaxed(lake: Lake, *made: str, **more: Any) -> tuple[Any, Any]:
+    """Record and data of copper relaxed."""
+    ase.io.write("copper.extxyz", copper())
+    settings = ("preset=relax", *made, 'setups={"Cu": "", "Al": ""}')
+    (run_id,) = relax.run(relax.Config("copper.extxyz", "vasp", settings, **more), lake)
+    return lake.record(run_id), lake.open_run(run_id)
+
+
+@pytest.mark.parametrize(("quadratic", "turns"), [(0.0, 1), (0.0002, 2)])
+def test_the_energy_of_a_relaxed_cell_is_in_its_own_plane_waves(
+    quadratic: float, turns: int, tmp_path: Path, vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not, as in the last step, in those of the cell before; where these differ too much, it is relaxed again."""
+    monkeypatch.setenv("VASP_STAND_IN_BASIS", f"0.02 {quadratic}")
+    record, data = relaxed(Lake(tmp_path / "lake"), fmax=0.01)
+    atoms = structures.to_atoms(data)
+    atoms.calc = EMT()
+    # CONTCAR and vasprun.xml have 8 digits or so.
+    assert float(data["energy"]) == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+    assert int(data["steps"]) == turns
+    runs = sorted(vasp.iterdir(), key=lambda p: p.stat().st_mtime)
+    assert len(runs) == turns  # of the single point nothing is left
+    began = read_vasp(runs[-1] / "POSCAR").get_volume()
+    more = atoms.get_volume() - began
+    assert abs(more) > 0.05
+    # The energy of the last step is too high by that of the wrong basis, which the stand-in was told.
+    wrong = 0.02 * more + quadratic * more**2
+    assert record.scalars["energy_less_last_step"] == pytest.approx(-wrong / 4, abs=1e-6)
+    assert abs(wrong) > 1e-3
+    assert record.scalars["max_force"] <= 0.011
+    assert record.scalars["max_cell_gradient"] <= 0.011
+    gradient = np.abs(atoms.get_stress()[:3] + 0.02).max() * atoms.get_volume() / 4
+    assert record.scalars["max_cell_gradient"] >= gradient - 1e-5
+
+
+def test_fmax_and_cell_are_what_vasp_is_told(tmp_path: Path, vasp: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    record, data = relaxed(lake, fmax=0.02, cell=False)
+    (folder,) = vasp.iterdir()
+    assert parsed((folder / "INCAR").read_text()) == {**INCAR["relax"], "EDIFFG": -0.02, "ISIF": 2}
+    assert record.parameters["calculator"]["incar"]["EDIFFG"] == -0.02
+    np.testing.assert_array_equal(data["cell"], copper().cell.array)
+    assert np.linalg.norm(data["forces"], axis=1).max() == pytest.approx(record.scalars["max_force"])
+    assert record.scalars["max_force"] < 0.02
+    assert "energy_less_last_step" not in record.scalars
+    assert relaxed(lake, "ediffg=-0.02", "ISIF=2", fmax=0.02, cell=False)[0].id == record.id
+    for made, more, said in (
+        (("ediffg=-0.05",), {}, "settings have ediffg = -0.05, which contradicts fmax = 0.03 of the relaxation"),
+        (("EDIFFG=1e-4",), {}, "settings have EDIFFG = 0.0001, which contradicts fmax = 0.03"),
+        (("isif=2",), {}, "settings have isif = 2, which contradicts cell = true of the relaxation, by which it is 3"),
+        (("isif=4",), {"cell": False}, "settings have isif = 4, which contradicts cell = false"),
+        (("ibrion=0",), {}, "IBRION = 0 is dynamics: the atoms would not be at rest; take preset=relax"),
+        (("preset=aimd",), {}, "IBRION = 0 is dynamics"),
+        (("ibrion=5",), {}, "IBRION = 5 does not relax"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            relaxed(lake, *made, **more)
+    assert len(lake.search("relax")) == 1
+
+
+def test_single_points_relax_nothing(tmp_path: Path) -> None:
+    """They are taken where there is nothing to relax."""
+    lake = Lake(tmp_path / "lake")
+    with pytest.raises(CalculatorError, match=r"forces of .* it computes single points by these settings; take"):
+        relaxed(lake, "preset=label", "ediffg=null")
+    assert [r.stage for r in lake.search()] == ["structures"]
+    record, data = relaxed(lake, fmax=0.001, cell=False)
+    again = relax.Config(record.id, "vasp", ("preset=relax", "nsw=0", 'setups={"Cu": "", "Al": ""}'), cell=False)
+    (still,) = relax.run(again, lake)
+    np.testing.assert_array_equal(lake.open_run(still)["positions"], data["positions"])
+    assert int(lake.open_run(still)["steps"]) == 0
 
 
 def test_folders_are_of_one_structure_each(vasp: Path) -> None:
@@ -388,7 +515,7 @@ def test_what_moves_atoms_makes_no_label(tmp_path: Path) -> None:
         ("killed", "label", "VASP died: it was ended by SIGKILL"),
         ("killed", "aimd", "VASP died: it was ended by SIGKILL"),
         ("unconverged", "label", "the electrons did not converge in NELM = 7 steps"),
-        ("unconverged", "aimd", "the electrons did not converge in NELM = 7 steps, in 4 of 4 ionic steps"),
+        ("unconverged", "aimd", "in NELM = 7 steps, in 4 of 4 ionic steps, up to 4 in a row: allowed are 1 (unco"),
         ("unconverged", "relax", "the electrons did not converge in NELM = 7 steps"),
         ("exchanged", "label", "VASP computed Cu Al, the structure is Al Cu"),
     ],
@@ -404,9 +531,10 @@ def test_runs_that_go_wrong_say_how(
     with pytest.raises(CalculatorError, match=re.escape(said)) as error:
         atoms.get_potential_energy()
     (folder,) = vasp.iterdir()
-    assert f"its files are in {folder}, and the same again goes on" in str(error.value)
+    again = "would only say this" if (fault, preset) == ("unconverged", "aimd") else "goes on from them"
+    assert f"its files are in {folder}, and the same again {again}" in str(error.value)
     assert atoms.calc.results == {}
-    if preset == "relax":
+    if preset == "relax" or "only" in again:
         return
     monkeypatch.delenv("VASP_STAND_IN")
     atoms = copper()
@@ -485,6 +613,12 @@ def test_potcars_that_are_missing_or_of_another_element(tmp_path: Path) -> None:
     atoms.calc = calculator("vasp", setups={"Cu": "_pv", "Al": ""})
     with pytest.raises(CalculatorError, match=r"Cu_pv/POTCAR .*No pseudopotential for Cu!; see VASP_PP_PATH"):
         atoms.get_potential_energy()
+    potcar = tmp_path / "pp" / "potpaw_PBE" / "Al" / "POTCAR"
+    potcar.write_text(potcar.read_text().replace("ENMAX", "EN"))
+    atoms.calc = calculator("vasp", **OF_COPPER)
+    with pytest.raises(CalculatorError, match=r"1 ENMAX in 2 POTCARs: look at .*Al/POTCAR"):
+        atoms.get_potential_energy()
+    write_potcar(tmp_path / "pp", "Al")
     write_potcar(tmp_path / "pp", "Cu", content="Al")
     for more in ({}, {"charge": 1}):
         atoms.calc = calculator("vasp", **OF_COPPER, **more)
@@ -599,6 +733,157 @@ def test_a_folder_is_of_one_vasp(vasp: Path, monkeypatch: pytest.MonkeyPatch) ->
         os.kill(int(found[0].read_text()), signal.SIGKILL)
 
 
+# ---- signals and deadlines ----
+
+
+def waited(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+    """What becomes true, within a minute."""
+    begun = time.monotonic()
+    while not (found := condition()):
+        assert time.monotonic() - begun < 60
+        assert process is None or process.poll() is None
+        time.sleep(0.02)
+    return found
+
+
+def iterating(vasp: Path) -> Callable[[], list[Path]]:
+    """The folders in which electrons have begun to move."""
+    return lambda: [path.parent for path in vasp.glob("*/OUTCAR") if "Iteration" in path.read_text()]
+
+
+@contextmanager
+def signalled(number: int, when: Callable[[], Any]) -> Iterator[list[int]]:
+    """Send this process a signal when something has become true; yields the list of those that came through."""
+    came: list[int] = []
+    old = signal.signal(number, lambda number, _: came.append(number))
+    sender = threading.Thread(target=lambda: (waited(when), os.kill(os.getpid(), number)))
+    sender.start()
+    try:
+        yield came
+    finally:
+        sender.join()
+        time.sleep(0.05)
+        signal.signal(number, old)
+
+
+def test_sigterm_stops_vasp_and_no_frame_has_failed(tmp_path: Path, vasp: Path) -> None:
+    """With a process for each frame; one alone is what the tests below are of."""
+    jobs = 2
+    ase.io.write(tmp_path / "frames.extxyz", [copper(1), copper(2)])
+    made = ('setups={"Cu": "", "Al": ""}',)
+    command = [
+        sys.executable, "-m", "argyase.stages._cli", "label", "--frames", "frames.extxyz", "--calculator", "vasp",
+        "--settings", *made, "nelm=100000", "--jobs", str(jobs),
+    ]  # fmt: skip
+    environment = {**os.environ, "VASP_STAND_IN": "unconverged", "VASP_STAND_IN_STEP_S": "0.05"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    waited(lambda: len(iterating(vasp)()) == jobs, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    folders = list(vasp.iterdir())
+    assert len(folders) == jobs
+    for folder in folders:
+        assert (folder / "STOPCAR").read_text() == "LABORT = .TRUE.\n"
+        assert "hard stop encountered" in (folder / "OUTCAR").read_text()
+    lake = Lake(tmp_path / "lake")
+    assert [path.stat().st_size for path in lake.path.glob("store/*/*/*.lock")] == [0] * jobs
+    assert not list(lake.path.glob("store/*/*/*.failed"))
+    config = label.Config(("frames.extxyz",), calculator="vasp", settings=made)
+    assert len(label.read_frames(lake, label.run(config, lake))) == 2
+
+
+def test_a_signal_stops_a_dynamics_between_two_steps(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN_STEP_S", "0.05")
+    made = {"preset": "aimd", "nsw": 200, "nblock": 1, "walltime_s": 1000, **OF_COPPER}
+    said = r"stopped by SIGUSR1: the dynamics ended after \d+ of 200 steps; its"
+    moving = signalled(signal.SIGUSR1, lambda: list(vasp.glob("*/CONTCAR")))
+    with moving as came, pytest.raises(KeyboardInterrupt, match=said):
+        calculator("vasp", **made).get_potential_energy(copper())
+    assert came == [signal.SIGUSR1]
+    (folder,) = vasp.iterdir()
+    assert (folder / "STOPCAR").read_text() == "LSTOP = .TRUE.\n"
+    assert "soft stop encountered" in (folder / "OUTCAR").read_text()
+    done = len(Oszicar(str(folder / "OSZICAR")).ionic_steps)
+    monkeypatch.delenv("VASP_STAND_IN_STEP_S")
+    assert np.isfinite(calculator("vasp", **made).get_potential_energy(copper()))
+    assert len(Oszicar(str(folder / "OSZICAR")).ionic_steps) == 200 - done
+
+
+def test_a_signal_stops_a_sample_inside_vasp(tmp_path: Path, vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN_STEP_S", "0.05")
+    ase.io.write(tmp_path / "copper.extxyz", copper())
+    lake, made = Lake(tmp_path / "lake"), ("preset=aimd", 'setups={"Cu": "", "Al": ""}')
+    config = sample.Config(
+        "copper.extxyz", ramps=(Ramp("rest", 300.0, 300.0, 0.2),), sample_ps=0.004, calculator="vasp"
+    )
+    config = replace(config, settings=made, inside=True)
+    moving = signalled(signal.SIGTERM, lambda: list(vasp.glob("*/CONTCAR")))
+    with moving as came, pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM: the dynamics ended after"):
+        sample.run(config, lake)
+    assert came == []  # the stage took it
+    assert [item.state for item in lake.unfinished()] == ["stale"]
+    monkeypatch.delenv("VASP_STAND_IN_STEP_S")
+    assert lake.record(sample.run(config, lake)[0]).scalars["frames"] == 50
+
+
+def test_a_vasp_that_does_not_stop_has_its_grace(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASE_VASP_COMMAND", "sleep 60")
+    begun = time.monotonic()
+    said = "stopped by SIGTERM: VASP died: it was ended by SIGTERM"
+    running = signalled(signal.SIGTERM, lambda: list(vasp.glob("*/vasp.out")))
+    with running as came, pytest.raises(KeyboardInterrupt, match=said):
+        calculator("vasp", grace_s=1.0, **OF_COPPER).get_potential_energy(copper())
+    assert came == [signal.SIGTERM]
+    (folder,) = vasp.iterdir()
+    assert (folder / "STOPCAR").is_file()
+    assert 1.0 < time.monotonic() - begun < 30
+
+
+def test_what_is_done_when_a_signal_comes_is_a_result(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN_STEP_S", "0.3")
+    monkeypatch.setenv("ASE_VASP_COMMAND", f"{sys.executable} {STAND_IN}; rm -f STOPCAR")
+    with signalled(
+        signal.SIGTERM, lambda: [p for p in vasp.glob("*/OUTCAR") if "aborting loop" in p.read_text()]
+    ) as came:
+        assert np.isfinite(calculator("vasp", **OF_COPPER).get_potential_energy(copper()))
+    assert came == [signal.SIGTERM]
+
+
+def test_every_run_has_what_is_left_before_the_deadline(
+    tmp_path: Path, vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time limit of a job, not of a calculation: what it stops has not failed."""
+    ase.io.write(tmp_path / "frames.extxyz", [copper(1), bulk("Cu", cubic=True)])
+    monkeypatch.setenv("VASP_STAND_IN", "unconverged")
+    monkeypatch.setenv("VASP_STAND_IN_FORMULA", "Cu4")
+    monkeypatch.setenv("VASP_STAND_IN_STEP_S", "0.05")
+    monkeypatch.setattr("argyase.calculators.vasp.SPARE_S", 1000.0)
+    monkeypatch.setattr("argyase.calculators.vasp.STOP_AT", 0.2)
+    lake = Lake(tmp_path / "lake")
+    made = ('setups={"Cu": "", "Al": ""}', "nelm=100000", "walltime_s=500")
+    config = label.Config(("frames.extxyz",), calculator="vasp", settings=made)
+    ase.io.write(tmp_path / "first.extxyz", [copper(1)])
+    label.run(replace(config, frames=("first.extxyz",)), lake)
+    begun = time.time()
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(round(begun + 1020)))
+    with pytest.raises(
+        KeyboardInterrupt, match=r"before the deadline .* \(SLURM_JOB_END_TIME\): the electrons did not"
+    ):
+        label.run(config, lake)
+    assert 3 < time.time() - begun < 100  # 0.2 of the 20 s, and not of walltime_s
+    assert len(list(lake.path.glob("store/*/*/*.npz"))) == 1
+    assert [path.stat().st_size for path in lake.path.glob("store/*/*/*.lock")] == [0]
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(round(begun)))
+    with pytest.raises(KeyboardInterrupt, match=r"no time is left before the deadline .*; deadline=0 is none"):
+        label.run(config, lake)
+    assert not list(lake.path.glob("store/*/*/*.failed"))
+    monkeypatch.delenv("VASP_STAND_IN")
+    (run_id,) = label.run(replace(config, settings=(*made, "deadline=0")), lake)
+    assert lake.record(run_id).scalars["failed"] == 0
+
+
 # ---- protocols inside VASP ----
 
 PIECES = (
@@ -677,15 +962,168 @@ def test_a_protocol_that_was_killed_goes_on_with_the_piece_it_was_at(
         assert find_mic(b.positions - a.positions, cell)[1].max() < 0.3
 
 
+@pytest.mark.parametrize(
+    ("fault", "ramp", "said"),
+    [
+        (
+            "isothermal",
+            Ramp("quench", 2000.0, 300.0, 0.02),
+            r"last 1 of 10 steps is 2000 K, and should be 300 K within",
+        ),
+        (
+            "isothermal",
+            Ramp("heating", 100.0, 900.0, 0.02),
+            r"last 1 of 10 steps is 100 K, and should be 900 K within 514 K \(100 to 900",
+        ),
+        ("unheated", Ramp("rest", 300.0, 300.0, 0.02), r"last 5 of 10 steps is 10 K, and should be 300 K within 171 K"),
+    ],
+)
+def test_a_ramp_that_did_not_happen(
+    fault: str, ramp: Ramp, said: str, vasp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one frame of it leaves, nor does a run."""
+    monkeypatch.setenv("VASP_STAND_IN", fault)
+    lake = Lake(tmp_path / "lake")
+    structure = structures.run(structures.Config(a=10.0), lake)[0]
+    config = sample.Config(
+        structure, ramps=(ramp,), sample_ps=0.004, calculator="vasp", settings=("preset=aimd",), inside=True
+    )
+    for command in (f"{sys.executable} {STAND_IN}", "exit 3"):  # the second time from the files
+        monkeypatch.setenv("ASE_VASP_COMMAND", command)
+        with pytest.raises(CalculatorError, match=rf"vasp: {ramp.kind}: the mean temperature of its {said}"):
+            sample.run(config, lake)
+    assert lake.search("sample") == []
+
+
+@pytest.mark.statistical
+@given(seeds, st.integers(8, 400), st.sampled_from([(10.0, 300.0), (2000.0, 300.0), (600.0, 600.0)]))
+@settings(deadline=None, max_examples=50)
+def test_a_canonical_temperature_passes_and_another_does_not(
+    seed: int, n_atoms: int, ends: tuple[float, float]
+) -> None:
+    """Temperatures of f = 3N - 3 Gaussian momenta (chi squared), each held for a period: the least that is known."""
+    rng, period, f = np.random.default_rng(seed), 40, 3 * (n_atoms - 1)
+    ramp = np.linspace(*ends, 4001)[1:]
+    factors = np.repeat(rng.chisquare(f, 100) / f, period)
+    check_temperature(ramp * factors, *ends, n_atoms, period)
+    # 10 independent values (50 of a piece without a ramp): 5 standard errors, and twice as many for what chance may do.
+    n = 50 if ends[0] == ends[1] else 10
+    wrong = 1 + 15 * np.sqrt(2 / (f * n))
+    with pytest.raises(CalculatorError, match="did not follow TEBEG and TEEND"):
+        check_temperature(ramp * factors * wrong, *ends, n_atoms, period)
+
+
+def test_a_step_that_did_not_converge_is_no_frame(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in each piece; the dynamics goes on through it, and no wrong energy leaves."""
+    atoms, potential = shuffled(), calculator("mtp", potential="LiPSCl-study")
+    monkeypatch.setenv("VASP_STAND_IN_UNCONVERGED", "4")
+    simulation = VaspMD(shuffled(), {}, PROTOCOL)
+    frames = {f.step: f for f in simulation.frames()}
+    # Every second step, of pieces of 6, 4 and 8: without the fourth of each.
+    assert list(frames) == [2, 6, 8, 12, 16, 18]
+    assert (simulation.unconverged, simulation.left_out, simulation.step) == (3, 3, 18)
+    for frame in frames.values():
+        again = Atoms(atoms.symbols, frame.positions, cell=frame.cell, pbc=True, calculator=potential)
+        # As above; of the steps left out it would be wrong by 1 eV.
+        assert frame.potential_energy == pytest.approx(again.get_potential_energy(), abs=1e-5)
+    with pytest.raises(CalculatorError, match=r"in 1 of 6 ionic steps, .*: allowed are 0 \(unconverged = 0\)"):
+        list(VaspMD(shuffled(), {"unconverged": 0}, PROTOCOL).frames())
+
+
+def test_of_a_last_step_that_did_not_converge_nothing_is_told(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VASP_STAND_IN_UNCONVERGED", "4")
+    atoms = copper()
+    atoms.calc = calculator("vasp", preset="aimd", nsw=4, **OF_COPPER)
+    assert np.isnan(atoms.get_potential_energy())
+    assert np.isnan(atoms.get_forces()).all()
+    assert np.isnan(atoms.get_stress()).all()
+    assert np.abs(atoms.positions - copper().positions).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("steps", "fraction", "said"),
+    [
+        ("2 5", 0.01, r"in 2 of 14 ionic steps, up to 1 in a row: allowed are 1"),
+        ("2 5", 0.15, ""),
+        ("4 5 6 7 8 9", 1.0, r"in 6 of 14 ionic steps, up to 6 in a row: allowed are 14 .*, and 5 in a row"),
+        ("4 5 6 7 8 10", 1.0, ""),
+    ],
+)
+def test_too_many_steps_that_did_not_converge(
+    steps: str, fraction: float, said: str, vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told again, and not computed again; and taken as they are, if more is allowed."""
+    monkeypatch.setenv("VASP_STAND_IN_UNCONVERGED", steps)
+    made = {"preset": "aimd", "nsw": 14, **OF_COPPER}
+    for command in (f"{sys.executable} {STAND_IN}", "exit 3"):
+        monkeypatch.setenv("ASE_VASP_COMMAND", command)
+        atoms = copper()
+        atoms.calc = calculator("vasp", unconverged=fraction, **made)
+        if said:
+            with pytest.raises(CalculatorError, match=said + ".* would only say this: another way"):
+                atoms.get_potential_energy()
+        else:
+            assert np.isfinite(atoms.get_potential_energy())
+    if said and fraction < 1:
+        # Another way to the ground state begins anew; what was done stays.
+        monkeypatch.setenv("ASE_VASP_COMMAND", f"{sys.executable} {STAND_IN}")
+        atoms = copper()
+        atoms.calc = calculator("vasp", nelm=61, directory="other", **made)
+        assert "in 2 of 14 ionic steps" in _error(atoms)
+        atoms = copper()
+        atoms.calc = calculator("vasp", algo="All", directory="other", **made)
+        assert np.isfinite(atoms.get_potential_energy())
+        (folder,) = (vasp.parent / "other").iterdir()
+        assert len(Oszicar(str(folder / "refused1" / "OSZICAR")).ionic_steps) == 14
+        monkeypatch.setenv("ASE_VASP_COMMAND", "exit 3")
+        atoms = copper()
+        atoms.calc = calculator("vasp", unconverged=0.5, **made)
+        assert np.isfinite(atoms.get_potential_energy())
+    (folder,) = vasp.iterdir()
+    assert len(Oszicar(str(folder / "OSZICAR")).ionic_steps) == 14
+
+
 def test_what_was_not_converged_in_an_earlier_part_is_found(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was killed before anybody could tell."""
+    """It was killed before anybody could tell; what the first part has is not gone on with in the same way."""
     monkeypatch.setenv("VASP_STAND_IN", "killed unconverged")
     settings, made = MDSettings(500.0, PIECES[1:2], sample_ps=0.004), {"nelm": 4}
     with pytest.raises(CalculatorError, match="SIGKILL"):
         list(VaspMD(shuffled(), made, settings).frames())
     monkeypatch.delenv("VASP_STAND_IN")
-    with pytest.raises(CalculatorError, match=r"did not converge in \d of \d ionic steps of .*part1: what comes after"):
+    with pytest.raises(CalculatorError, match=r"in 2 of 4 ionic steps, up to 2 in a row: allowed are 1"):
         list(VaspMD(shuffled(), made, settings).frames())
+    assert len(list(VaspMD(shuffled(), {**made, "unconverged": 0.5}, settings).frames())) == 1
+
+
+def test_custodian_begins_a_dynamics_anew_whose_electrons_did_not_converge(
+    vasp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VASP_STAND_IN_UNCONVERGED", "3 4")
+    simulation = VaspMD(shuffled(), {"custodian": True}, MDSettings(500.0, PIECES[1:2], sample_ps=0.004))
+    assert [frame.step for frame in simulation.frames()] == [2, 4]
+    assert simulation.corrections == ["rest: UnconvergedErrorHandler (Unconverged): ALGO = All, ISEARCH = 1"]
+    assert (simulation.unconverged, simulation.left_out) == (0, 0)
+    (folder,) = vasp.iterdir()
+    assert len(Xdatcar(str(folder / "refused1" / "XDATCAR")).structures) == 4
+    assert not list(folder.glob("part*"))
+
+
+def test_another_vasp_in_the_middle_of_a_dynamics_is_taken_back(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was refused, so that what it had done is no part of what comes after."""
+    made = {"preset": "aimd", "nsw": 6, **OF_COPPER}
+    wanted = copper()
+    wanted.calc = calculator("vasp", directory="wanted", **made)
+    wanted.get_potential_energy()
+    monkeypatch.setenv("VASP_STAND_IN", "exchanged")
+    atoms = copper()
+    atoms.calc = calculator("vasp", **made)
+    with pytest.raises(CalculatorError, match="was its POTCAR exchanged"):
+        atoms.get_potential_energy()
+    monkeypatch.delenv("VASP_STAND_IN")
+    atoms = copper()
+    atoms.calc = calculator("vasp", **made)
+    atoms.get_potential_energy()
+    np.testing.assert_allclose(atoms.positions, wanted.positions, atol=1e-9)
 
 
 @pytest.mark.parametrize("text", ["", "Direct configuration=     1\n  0.1 0.2 0.3\n  0.4 0.5", "nothing"])
@@ -711,7 +1149,9 @@ def test_protocols_that_vasp_cannot_do(made: dict[str, Any], ensemble: Any, said
         VaspMD(shuffled(), made, settings)
 
 
-def test_both_ways_to_sample_give_the_same_dataset(tmp_path: Path) -> None:
+def test_both_ways_to_sample_give_the_same_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lake = Lake(tmp_path / "lake")
     structure = structures.run(structures.Config(a=10.0), lake)[0]
     config = sample.Config(structure, ramps=PIECES, sample_ps=0.004, settings=("potential=LiPSCl-study",))
@@ -723,6 +1163,17 @@ def test_both_ways_to_sample_give_the_same_dataset(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours[name], theirs[name])
     assert np.isfinite(theirs["sample_energy"]).all()
     assert theirs["temperature"].values[-1] == pytest.approx(900.0, rel=1e-5)
+    monkeypatch.setenv("VASP_STAND_IN_UNCONVERGED", "4")
+    (run_id,) = sample.run(replace(inside, seed=2), lake)
+    record = lake.record(run_id)
+    assert {k: record.scalars[k] for k in ("frames", "unconverged", "left_out")} == {
+        "frames": 4, "unconverged": 3, "left_out": 3,
+    }  # fmt: skip
+    assert record.scalars["vasp_version"] == "0.0.0-stand-in"
+    assert "PAW_PBE Li for-tests" in record.scalars["potcars"].split(", ")
+    assert "electrons did not converge in 3 of 18 steps: 3 frames were left out" in " ".join(
+        capsys.readouterr().err.split()
+    )
     with pytest.raises(ConfigError, match="calculator = 'mtp': only vasp moves atoms itself"):
         sample.run(replace(config, inside=True), lake)
 
@@ -735,7 +1186,19 @@ def test_the_training_of_the_paper_made_small(tmp_path: Path) -> None:
     campaign = (Path(__file__).parents[2] / "campaigns" / "paper_training_small.toml").read_text()
     for pattern, other in (
         (r'calculator = "mtp"\nsettings = .*\ntemp', 'calculator = "vasp"\nsettings = ["preset=aimd"]\ntemp'),
-        (r'calculator = "mtp"\nsettings = .*\n', 'calculator = "vasp"\nsettings = ["preset=label"]\n'),
+        (
+            r'(\[label\])\ncalculator = "mtp"\nsettings = .*\n',
+            r'\1\ncalculator = "vasp"\nsettings = ["preset=label"]\n',
+        ),
+        (
+            r'quantity = .*\nstarts = .*\ncalculator = "mtp"\nsettings = .*\n',
+            'quantity = "charged"\nstarts = 1\ncalculator = "vasp"\nsettings = ["preset=site_energy"]\n',
+        ),
+        (
+            r'calculator = "mtp"\nsettings = .*\narrange',
+            'calculator = "vasp"\nsettings = ["preset=relax"]\nscreen = "mtp"\nscreen_settings = '
+            '["potential=LiPSCl-7net-L10"]\narrange',
+        ),
         (r"\[sample\]", "[sample]\ninside = true"),
         (r"strain = \[0\.0, 0\.05\]", "strain = [0.05]"),
     ):
@@ -757,6 +1220,9 @@ def test_the_training_of_the_paper_made_small(tmp_path: Path) -> None:
         again.calc = calculator("mtp", potential="LiPSCl-study")
         np.testing.assert_allclose(atoms.get_forces(), again.get_forces(), atol=1e-6)
     assert (tmp_path / "potentials" / "small-0.mtp").is_file()
+    for stage, preset in (("orderings", "relax"), ("hull", "relax"), ("site_energies", "site_energy")):
+        (record,) = lake.search(stage)
+        assert record.parameters["calculator"]["preset"] == preset
 
 
 def test_a_frame_that_fails_is_no_label(
@@ -799,6 +1265,97 @@ def test_a_frame_that_fails_is_no_label(
     lake_command.main(["failures", "--lake", str(lake.path)])
     assert capsys.readouterr().out == "0 failures\n"
     assert list((tmp_path / "vasp").iterdir()) == []
+
+
+class Counted:
+    """How often VASP was started."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        self.path = path
+        monkeypatch.setenv("ASE_VASP_COMMAND", f"echo started >> {path}; exec {sys.executable} {STAND_IN}")
+
+    def __call__(self) -> int:
+        return len(self.path.read_text().split()) if self.path.is_file() else 0
+
+
+def test_another_way_to_the_ground_state_computes_only_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ase.io.write(tmp_path / "frames.extxyz", [copper(1), bulk("Cu", cubic=True)])
+    monkeypatch.setenv("VASP_STAND_IN", "slow")
+    monkeypatch.setenv("VASP_STAND_IN_FORMULA", "Cu4")
+    started = Counted(monkeypatch, tmp_path / "started")
+    lake = Lake(tmp_path / "lake")
+    config = label.Config(("frames.extxyz",), calculator="vasp", settings=('setups={"Cu": "", "Al": ""}',))
+    (part,) = label.run(config, lake)
+    assert (started(), lake.record(part).scalars["failed"]) == (2, 1)
+    again = replace(config, settings=(*config.settings, "algo=All", "nelm=200"), retry_failed=True)
+    (whole,) = label.run(again, lake)
+    assert started() == 3
+    assert len(list((lake.path / "store").iterdir())) == 1
+    record = lake.record(whole)
+    assert record.provenance["made_by"] == [
+        {"version": "0.0.0-stand-in", "potcars": potcars, "way": way, "frames": [n]}
+        for n, (potcars, way) in enumerate(
+            [
+                ({"Al": "PAW_PBE Al for-tests", "Cu": "PAW_PBE Cu for-tests"}, {}),
+                ({"Cu": "PAW_PBE Cu for-tests"}, {"ALGO": "All", "NELM": 200}),
+            ]
+        )
+    ]
+    assert {k: record.scalars[k] for k in ("failed", "vasp_version", "potcars", "way")} == {
+        "failed": 0, "vasp_version": "0.0.0-stand-in", "potcars": "PAW_PBE Al for-tests, PAW_PBE Cu for-tests",
+        "way": "ALGO = All, NELM = 200",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "date", "said"),
+    [
+        ("0.0.7", "for-tests", ""),
+        ("0.1.0", "for-tests", r"VASP is not the same .*: 0\.0 \(1 times\) and 0\.1 \(1 times\); .* mixed=true"),
+        ("0.0.0", "later", r"of Al is not .*: PAW_PBE Al for-tests \(1 times\) and PAW_PBE Al later \(1 times\)"),
+    ],
+)
+def test_a_set_of_labels_is_of_one_kind(
+    version: str, date: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ase.io.write(tmp_path / "frames.extxyz", [copper(1), copper(2)])
+    ase.io.write(tmp_path / "first.extxyz", [copper(1)])
+    lake = Lake(tmp_path / "lake")
+    config = label.Config(("first.extxyz",), calculator="vasp", settings=('setups={"Cu": "", "Al": ""}',))
+    label.run(config, lake)
+    monkeypatch.setenv("VASP_STAND_IN_VERSION", version)
+    write_potcar(tmp_path / "pp", "Al", date=date)
+    config = replace(config, frames=("frames.extxyz",))
+    if said:
+        with pytest.raises(CalculatorError, match=said):
+            label.run(config, lake)
+        config = replace(config, settings=(*config.settings, "mixed=true"))
+    (run_id,) = label.run(config, lake)
+    assert len(lake.record(run_id).provenance["made_by"]) == 2
+
+
+def test_dynamics_by_ase_say_what_made_them(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "copper.extxyz", copper())
+    made = ("preset=aimd", "nsw=0", "nelm=30", 'setups={"Cu": "", "Al": ""}')
+    config = sample.Config("copper.extxyz", ramps=(Ramp("rest", 300.0, 300.0, 0.004),), sample_ps=0.004)
+    lake = Lake(tmp_path / "lake")
+    (run_id,) = sample.run(replace(config, calculator="vasp", settings=made), lake)
+    scalars = lake.record(run_id).scalars
+    assert (scalars["vasp_version"], scalars["way"]) == ("0.0.0-stand-in", "ISYM = 0, NELM = 30")
+
+
+def test_a_dynamics_is_of_one_version(vasp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = MDSettings(500.0, (replace(PIECES[1], kind="before"), PIECES[1]), sample_ps=0.004)
+    frames = VaspMD(shuffled(), {}, settings).frames()
+    assert [next(frames).part for _ in range(2)] == ["before"] * 2
+    monkeypatch.setenv("VASP_STAND_IN_VERSION", "0.1.0")
+    with pytest.raises(CalculatorError, match=r"VASP is not the same .*: 0\.0 \(1 times\) and 0\.1 \(1 times\)"):
+        next(frames)
+    simulation = VaspMD(shuffled(), {"mixed": True}, settings)
+    assert len(list(simulation.frames())) == 4
+    assert [made["version"] for made in simulation.made_by] == ["0.0.0-stand-in", "0.1.0-stand-in"]
 
 
 # ---- custodian ----
@@ -951,8 +1508,8 @@ def test_a_relaxation_goes_on_from_where_it_failed(tmp_path: Path, vasp: Path, m
     lake = Lake(tmp_path / "lake")
     monkeypatch.setenv("VASP_STAND_IN", "zbrent")
     ase.io.write(tmp_path / "copper.extxyz", copper())
-    made = ("preset=relax", "isif=2", "custodian=true", 'setups={"Cu": "", "Al": ""}')
-    (run_id,) = relax.run(relax.Config("copper.extxyz", "vasp", made), lake)
+    made = ("preset=relax", "custodian=true", 'setups={"Cu": "", "Al": ""}')
+    (run_id,) = relax.run(relax.Config("copper.extxyz", "vasp", made, cell=False), lake)
     assert lake.record(run_id).scalars["corrections"] == "VaspErrorHandler (zbrent): EDIFF = 1e-06, NELMIN = 8"
     (folder,) = vasp.iterdir()
     assert parsed((folder / "INCAR").read_text()) == {**INCAR["relax"], "ISIF": 2, "EDIFF": 1e-6, "NELMIN": 8}

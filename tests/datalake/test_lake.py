@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numbers_lake import NUMBERS, numbers, publish
 
@@ -57,6 +57,17 @@ def test_names_are_stable(parameters: dict[str, Any]) -> None:
     assert run_id("s", shuffled) == name == run_id("s", once)
     assert len(name) == 20
     assert set(name) <= set("0123456789abcdef")
+
+
+@given(st.floats(1e-12, 1e6), st.floats(1.001, 100.0))
+def test_numbers_that_differ_have_other_names(value: float, factor: float) -> None:
+    """By a thousandth or more, however small they are: tolerances, ridges; of the large, by the last decimal."""
+    other = value * factor
+    assume(other - value > 1e-4 or value < 1)
+    assert canonical({"x": value}) != canonical({"x": other})
+    assert canonical({"x": -value}) != canonical({"x": -other})
+    # Noise of the last bits does not count, also in what should be nothing.
+    assert canonical(value * 0.1 * 3 - value * 0.3 if value < 1 else 0.0) == 0
 
 
 def test_numbers_are_one_whatever_their_type() -> None:

@@ -155,13 +155,43 @@ def test_replicas_differ_and_repeat() -> None:
     assert np.abs(a.positions - c.positions).max() > 1e-3
 
 
+class Failing(LennardJones):
+    """Argon that its engine gives up after so many calls, and before that, if asked, heats."""
+
+    def __init__(self, calls: int, force: float = 1.0) -> None:
+        super().__init__(epsilon=0.0103, sigma=3.4, rc=7.0)
+        self.left, self.force = calls, force
+
+    def calculate(self, *arguments: Any, **named: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("No space left on device")
+        super().calculate(*arguments, **named)
+        self.results["forces"] *= self.force
+
+
+def test_an_engine_that_fails_is_not_unphysical() -> None:
+    config = settings(produce(ps=0.05), temperature_K=60.0, max_temperature_factor=3.0)
+    found: list[Frame] = []
+    with pytest.raises(
+        CalculatorError,
+        match=r"after step 20 .*: the calculator failed: OSError: No space left on device; the dyn",
+    ) as error:
+        found.extend(AseMD(argon(), Failing(25), config).frames())
+    assert "domain" not in str(error.value)
+    assert [frame.step for frame in found] == [10, 20]  # those before it came, and no other
+    # The same error of an engine that was given atoms which fly apart is none of the engine.
+    with pytest.raises(SimulationError, match=r"temperature \d+ K is above .*; there the calculator failed: OSError"):
+        frames(AseMD(argon(), Failing(8, force=-300.0), config))
+
+
 def test_what_is_wrong_is_named() -> None:
     atoms = argyrodite(a=10.0)
     with pytest.raises(ConfigError, match="'heat' changes the temperature in npt"):
         mtp(atoms, settings(Segment("heat", "npt"), produce()))
     with pytest.raises(ConfigError, match='coupling = "aniso"'):
         mtp(atoms, settings(produce("npt"), coupling="aniso"))
-    with pytest.raises(SimulationError, match=r"after step 0 .*the calculator failed: CalculatorError: species"):
+    with pytest.raises(CalculatorError, match=r"after step 0 .*the calculator failed: CalculatorError: species"):
         frames(mtp(argyrodite(halide="Br"), settings(produce())))
     with pytest.raises(SimulationError, match=r"temperature \d+ K is above \d+ K"):
         frames(mtp(atoms, settings(produce(), max_temperature_factor=0.1)))

@@ -14,7 +14,7 @@ from strategies import rotation
 from argyase.dynamics.lammps_md import LammpsMD, LammpsSettings
 from argyase.dynamics.protocols import Segment
 from argyase.dynamics.simulation import Frame
-from argyase.errors import ConfigError, ExtrapolationError, SimulationError
+from argyase.errors import CalculatorError, ConfigError, ExtrapolationError, SimulationError
 from argyase.physics.unwrap import check_unwrapped, unwrap, wrap
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
@@ -264,6 +264,32 @@ def test_an_explosion_is_reported_with_its_step() -> None:
     atoms.positions[1] = atoms.positions[0] + [0.2, 0, 0]
     with pytest.raises(SimulationError, match=r"after step \d+ .*all frames before are kept"):
         run(atoms, settings(produce(ps=5.0), timestep_fs=4.0, sample_ps=0.02))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("ERROR: Lost atoms: original 52 current 51 (src/thermo.cpp:494)", SimulationError),
+        ("ERROR on proc 0: Non-numeric pressure - simulation unstable (src/fix_nh.cpp:1035)", SimulationError),
+        ("ERROR on proc 0: Failed to allocate 4 bytes for array neighbor:ilist (src/memory.cpp:66)", CalculatorError),
+        ("ERROR on proc 0: Cannot open restart file: No space left on device", CalculatorError),
+    ],
+)
+def test_why_lammps_stopped(said: str, kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = LammpsMD(crystal(), POTENTIAL.path, POTENTIAL.species, settings(produce()))
+    try:
+        command = simulation._lmp.command
+
+        def stops(line: str) -> None:
+            if line.startswith("run"):
+                raise Exception(said)
+            command(line)
+
+        monkeypatch.setattr(simulation._lmp, "command", stops)
+        with pytest.raises(kind, match=r"after step 0 .*: LAMMPS stopped: ERROR"):
+            list(simulation.frames())
+    finally:
+        simulation.close()
 
 
 def test_wrong_input() -> None:

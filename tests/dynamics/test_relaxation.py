@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
-from argyase.dynamics.relaxation import relax
+from argyase.dynamics.relaxation import Descent, relax
 from argyase.errors import CalculatorError
 from argyase.potentials.validation import equation_of_state
 
@@ -52,7 +52,21 @@ class Mover(Calculator):
         self.results = {"energy": -1.0, "forces": np.ones((len(atoms), 3))}
 
 
-def test_what_moves_atoms_itself_is_called_once() -> None:
-    relaxed = relax(Atoms("Ar", cell=[9, 9, 9]), Mover(), fmax=1e-9, cell=True)
+def test_what_moves_atoms_itself_is_called_once_and_believed_if_it_is_true() -> None:
+    atoms = Atoms("Ar", cell=[9, 9, 9])
+    relaxed = relax(atoms, Mover(), fmax=1.74)
     assert Mover.calls == 1
     np.testing.assert_array_equal(relaxed.positions, [[1.0, 2.0, 3.0]])
+    with pytest.raises(CalculatorError, match=r"forces of 1\.73 eV/A after 1 steps, 1 were asked for"):
+        relax(atoms, Mover(), fmax=1.0)
+
+
+@pytest.mark.parametrize(
+    ("force", "gradient", "rests"),
+    [
+        (0.03, None, True), (0.032, None, True), (0.04, None, False), (np.nan, None, False), (0.01, 0.03, True),
+        (0.01, 0.04, False), (0.01, np.nan, False), (0.04, 0.0, False),
+    ],
+)  # fmt: skip
+def test_at_rest_is_what_has_no_force_left(force: float, gradient: float | None, rests: bool) -> None:
+    assert Descent(1, 0.03, force, gradient).at_rest == rests

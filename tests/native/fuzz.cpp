@@ -10,11 +10,11 @@
 
 // Only the baseline kernels are built, see tests/native/fuzz.
 namespace argyase {
-Selection select_avx2(const int *rank, int count) {
-  return select_baseline(rank, count);
+Selection select_avx2(const int *rank, int count, const Potential &p) {
+  return select_baseline(rank, count, p);
 }
-Selection select_avx512(const int *rank, int count) {
-  return select_baseline(rank, count);
+Selection select_avx512(const int *rank, int count, const Potential &p) {
+  return select_baseline(rank, count, p);
 }
 } // namespace argyase
 

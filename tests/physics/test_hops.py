@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import seeds
@@ -48,6 +49,8 @@ def test_equals_a_loop(seed: int, frames: int, ions: int, threshold: float) -> N
     found = hops(paths, 0.1, threshold)
     assert (int(found.ever_beyond), int(found.end_beyond), int(found.crossings)) == (len(ever), sum(beyond), crossings)
     rate = crossings / (ions * (frames - 1) * 0.1e-3)
+    some = hops((paths[:, first : first + 2] for first in range(0, ions, 2)), 0.1, threshold)
+    xr.testing.assert_equal(some, found)
     # Blocks of nearly equal length: their mean is the rate up to one frame in a block.
     assert float(found.crossing_rate) == pytest.approx(rate, rel=10 / frames, abs=1e-9)
 
@@ -57,3 +60,5 @@ def test_what_cannot_be_counted() -> None:
         hops(np.zeros((19, 2, 3)), 0.1)
     with pytest.raises(TrajectoryError, match="threshold = 0"):
         hops(np.zeros((30, 2, 3)), 0.1, 0.0)
+    with pytest.raises(TrajectoryError, match="none; expected"):
+        hops(iter([]), 0.1)

@@ -13,6 +13,7 @@ from strategies import seeds
 from walks import WALKS, brownian, caged, trapped
 
 from argyase.errors import StatisticsError, TrajectoryError
+from argyase.physics import _spectrum
 from argyase.physics._kernels import squared_displacements
 from argyase.physics.msd import diffusivity, mean_squared_displacement, msd
 from argyase.physics.statistics import mean_of_series
@@ -32,6 +33,42 @@ def test_equals_the_definition(seed: int, frames: int, ions: int) -> None:
     np.testing.assert_allclose(mean_squared_displacement(paths), expected, atol=1e-11 * (1 + expected.max()))
 
 
+@pytest.mark.parametrize(
+    ("frames", "ions", "drift"), [(100, 50, 0.0), (515, 17, 0.0), (3000, 5, 0.0), (3000, 5, 1.0), (20_000, 2, 0.0)]
+)
+def test_long_paths_to_the_last_lag(frames: int, ions: int, drift: float) -> None:
+    """Transforms of 1, 5, 6 and 3 pieces; a drift of 3000 A beside steps of 0.1 A; against extended precision."""
+    paths = np.random.default_rng(frames).normal(0.0, 0.1, (frames, ions, 3)).cumsum(axis=0)
+    paths += drift * np.arange(frames)[:, None, None]
+    found = mean_squared_displacement(paths)
+    exact = paths.astype(np.longdouble)
+    # Rounding of sums of thousands of squares, 2^-53 each, that mostly add up at random.
+    tolerance = 1e-12 * float(np.ptp(paths, axis=0).max()) ** 2
+    for lag in (1, 2, 3, 4, frames // 3, frames // 2, frames - 3, frames - 2, frames - 1):
+        expected = ((exact[lag:] - exact[: frames - lag]) ** 2).mean(axis=(0, 1))
+        np.testing.assert_allclose(found[lag], expected.astype(float), rtol=0, atol=tolerance)
+
+
+@given(seeds, st.integers(1, 300), st.integers(1, 40))
+def test_power_spectra(seed: int, frames: int, ions: int) -> None:
+    """Against numpy's Fourier transform of each path, frequency by frequency."""
+    paths = np.random.default_rng(seed).normal(size=(frames, ions, 3))
+    pieces, length = _spectrum.shape(frames)
+    size = pieces * length
+    assert size >= 2 * frames - 1
+    power, squares = np.zeros((pieces, length, 3)), np.zeros((frames, 3))
+    _spectrum.add_power(paths, np.zeros((ions, 3)), *_spectrum.waves(pieces, length), power, squares)
+    np.testing.assert_allclose(squares, (paths**2).sum(axis=1), rtol=1e-12)
+    spectra = np.abs(np.fft.fft(paths, size, axis=0)) ** 2
+    expected = np.fft.ifft(spectra.sum(axis=1), axis=0).real[:frames]
+    found = _spectrum.autocorrelation(power, frames)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * frames * ions)
+    # Each piece has all frequencies that are k more than a multiple of their number: their sum is that of the spectrum.
+    sums = spectra.sum(axis=1).reshape(length, pieces, 3).sum(axis=0)
+    both = (power.sum(axis=1) + power.sum(axis=1)[-np.arange(pieces) % pieces]) / 2
+    np.testing.assert_allclose(both, sums, rtol=1e-12)
+
+
 @given(seeds, st.integers(2, 200))
 def test_straight_motion(seed: int, frames: int) -> None:
     """r = v t: MSD = v^2 t^2 for every lag."""
@@ -41,17 +78,40 @@ def test_straight_motion(seed: int, frames: int) -> None:
     np.testing.assert_allclose(mean_squared_displacement(paths), exact, rtol=0, atol=1e-11 * (1 + exact.max()))
 
 
-def test_a_published_trajectory_by_a_direct_loop() -> None:
-    """140 frames of Li6PS5Cl by VASP."""
+@pytest.fixture(scope="module")
+def published() -> np.ndarray:
+    """Paths of Li in 140 frames of Li6PS5Cl by VASP, 0.1 ps apart."""
     from argyase.dynamics.readers import read_frames
     from argyase.physics.unwrap import diffusing_paths, unwrap
 
     frames = list(read_frames(XDATCAR))
     cells = np.array([f.cell for f in frames])
-    ours = mean_squared_displacement(
-        diffusing_paths(unwrap(np.array([f.positions for f in frames]), cells), cells, frames[0].species)
-    ).sum(axis=1)
-    np.testing.assert_allclose(ours, direct_msd(), atol=1e-9)
+    return diffusing_paths(unwrap(np.array([f.positions for f in frames]), cells), cells, frames[0].species)
+
+
+def test_a_published_trajectory_by_a_direct_loop(published: np.ndarray) -> None:
+    np.testing.assert_allclose(mean_squared_displacement(published).sum(axis=1), direct_msd(), atol=1e-9)
+
+
+def test_a_published_trajectory_by_kinisi(published: np.ndarray) -> None:
+    """kinisi 2.1.0 on its own example: `DiffusionAnalyzer.from_xdatcar(Xdatcar(...), specie="Li", time_step=2 fs,
+    step_skip=50)`, then `diffusion(1700 fs, random_state=RandomState(1))`: mean and 2.5 and 97.5 % of `D`.
+    """
+    theirs = {1: 0.4430292948, 2: 0.7065562853, 10: 1.5992692287, 35: 3.7303809682, 70: 6.7428451961,
+              100: 8.9372199005, 140: 11.8137059477}  # fmt: skip
+    twice = np.concatenate([published[:1], published])  # its reader takes the first frame twice
+    found = mean_squared_displacement(twice).sum(axis=1)
+    np.testing.assert_allclose(found[list(theirs)], list(theirs.values()), rtol=1e-9)
+
+    d, low, high = 1.3527e-5, 1.2105e-5, 1.4957e-5
+    ours = diffusivity(published, 0.1)
+    assert ours.start == pytest.approx(1.7)  # ps: the lag from which kinisi was told to fit
+    value = 1e-4 * ours.estimate.value
+    least, most = (1e-4 * end for end in ours.estimate.interval)
+    assert least < d < most
+    assert low < value < high
+    # kinisi knows of a straight line alone; ours knows that the slope may still fall, too.
+    assert high - low < most - least < 4 * (high - low)
 
 
 # ---- error bars ----
@@ -122,13 +182,19 @@ def test_an_msd_that_still_falls_off_is_not_diffusion() -> None:
     assert (np.diff(running) < 0).all()
 
 
-@given(seeds, st.integers(1, 50))
-def test_marginals_of_squared_displacements(seed: int, lag: int) -> None:
-    paths = brownian(np.random.default_rng(seed), 60, 7)
-    squares = ((paths[lag:] - paths[:-lag]) ** 2).sum(axis=2)
-    over_ions, over_origins = squared_displacements(paths, lag)
-    np.testing.assert_allclose(over_ions, squares.mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(over_origins, squares.mean(axis=0), rtol=1e-12)
+@given(seeds, st.sets(st.integers(1, 599), min_size=1, max_size=8), st.integers(0, 8), st.integers(1, 40))
+def test_marginals_of_squared_displacements(seed: int, chosen: set[int], series: int, ions: int) -> None:
+    paths = brownian(np.random.default_rng(seed), 600, ions)
+    lags = np.array(sorted(chosen))
+    of_origins, of_ions = np.zeros((min(series, len(lags)), 600)), np.zeros((len(lags), ions))
+    for factor in (1.0, 2.0):  # it adds
+        squared_displacements(factor * paths, lags, of_origins, of_ions)
+    for n, lag in enumerate(lags):
+        squares = (1 + 4) * ((paths[lag:] - paths[:-lag]) ** 2).sum(axis=2)
+        np.testing.assert_allclose(of_ions[n], squares.sum(axis=0), rtol=1e-12)
+        if n < len(of_origins):
+            np.testing.assert_allclose(of_origins[n, : 600 - lag], squares.sum(axis=1), rtol=1e-12)
+            assert not of_origins[n, 600 - lag :].any()
 
 
 @pytest.mark.statistical

@@ -80,7 +80,12 @@ def test_averages_with_gaps() -> None:
     nan = math.nan
     one = near(3.0, 0.5)
     bound = Interval(nan, nan, 0.0, 2.0)
-    assert average([one, bound]) == one
+    unknown, far = Interval(nan, nan, nan, nan), Interval(nan, nan, 0.0, 3.5)
+    assert average([one, unknown, far]) == one
+    # Of one there is a bound only, and it is below the other, which so came out high.
+    mixed = average([one, bound, unknown])
+    assert math.isnan(mixed.value)
+    assert (mixed.low, mixed.high) == (0.0, (one.high + 2.0) / 2)
     assert average([bound, Interval(nan, nan, 0.0, 5.0)]).high == 5.0
     assert math.isnan(average([]).high)
 

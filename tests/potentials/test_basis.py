@@ -1,5 +1,7 @@
 """The moments of a level: how many there are, that they are MLIP's, and that higher levels hold the lower ones."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +12,12 @@ from hypothesis import strategies as st
 from motep.calculator import MTP as MotepMTP
 from motep.io.mlip.mtp import read_mtp as motep_read_mtp
 from numpy.typing import NDArray
-from strategies import SPECIES, mlip_potential, random_atoms, random_potential, seeds
+from strategies import SPECIES, mlip_potential, own_potential, random_atoms, random_potential, seeds
 
 from argyase.errors import ConfigError, PotentialFileError
 from argyase.potentials.basis import LEVELS, extend_radial_basis, raise_level, untrained
 from argyase.potentials.mtp import MTP
 from argyase.potentials.mtp_file import MTPFile, format_mtp, parse_mtp, write_mtp
-
-
-def trained(level: int, species: int, rng: np.random.Generator) -> MTPFile:
-    template = untrained(level, max_dist=5.0)
-    return replace(
-        template,
-        species_count=species,
-        min_dist=1.5,
-        scaling=0.01,
-        radial_coeffs=rng.normal(size=(species, species, template.radial_funcs_count, 8)),
-        species_coeffs=rng.normal(size=species),
-        moment_coeffs=rng.normal(size=len(template.alpha_moment_mapping)),
-    )
 
 
 @pytest.mark.parametrize("level", range(2, 26, 2))
@@ -74,7 +63,7 @@ def test_lower_levels_come_first(level: int) -> None:
 @pytest.mark.parametrize("level", [6, 12, 16])
 def test_motep_computes_the_same(level: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(level)
-    potential, atoms = trained(level, 2, rng), random_atoms(rng, 8, 2)
+    potential, atoms = own_potential(level, 2, rng), random_atoms(rng, 8, 2)
     write_mtp(tmp_path / "p.mtp", potential)
     data = motep_read_mtp(tmp_path / "p.mtp")
     data.species = [3, 15]
@@ -109,7 +98,7 @@ def test_factors_of_products_are_made_before() -> None:
 @settings(max_examples=15, deadline=None)
 def test_raised_potentials_are_the_same(level: int, more: int, from_mlip: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    low = random_potential(level, 2, rng) if from_mlip else trained(level, 2, rng)
+    low = random_potential(level, 2, rng) if from_mlip else own_potential(level, 2, rng)
     high = raise_level(low, level + more)
     assert len(high.alpha_moment_mapping) == len(untrained(level + more).alpha_moment_mapping)
     atoms = random_atoms(rng, 7, 2)
@@ -127,7 +116,7 @@ def test_raised_potentials_are_the_same(level: int, more: int, from_mlip: bool, 
 @settings(max_examples=25, deadline=None)
 def test_another_radial_basis_for_the_same_functions(min_dist: float, more: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    potential = trained(6, 2, rng)
+    potential = own_potential(6, 2, rng)
     other = extend_radial_basis(potential, min_dist, potential.radial_basis_size + more)
     assert (other.min_dist, other.radial_basis_size) == (min_dist, potential.radial_basis_size + more)
     assert not other.radial_coeffs[..., potential.radial_basis_size :].any()
@@ -162,4 +151,13 @@ def test_wrong_requests() -> None:
     with pytest.raises(PotentialFileError, match=r"basis function \d+ is none of level 6"):
         raise_level(random_potential(8, 1, rng), 6)
     with pytest.raises(PotentialFileError, match="has a radial basis of 8, 7 is less"):
-        extend_radial_basis(trained(6, 1, rng), 1.5, 7)
+        extend_radial_basis(own_potential(6, 1, rng), 1.5, 7)
+
+
+def test_what_is_unrolled_is_what_files_hold() -> None:
+    """The tables that are compiled into the kernel; with others it would fall back to loops, and only be slower."""
+    core = Path(__file__).parents[2] / "argyase" / "native" / "core"
+    made = subprocess.run(
+        [sys.executable, "-P", str(core / "_make_levels.py")], check=True, capture_output=True, text=True, cwd="/"
+    )
+    assert made.stdout == (core / "levels.inc").read_text()

@@ -227,12 +227,13 @@ def test_forces_and_stress_are_derivatives_of_the_energy(seed: int) -> None:
 _SCRIPT = """
 import json, sys
 import numpy as np
-from strategies import SPECIES, random_atoms, random_potential
+from strategies import SPECIES, own_potential, random_atoms, random_potential
 from argyase.potentials.mtp import MTP
 out = []
-for level in (2, 8, 10, 12, 16):
+for make in (random_potential, own_potential):
+  for level in (2, 8, 10, 12, 14, 16):
     rng = np.random.default_rng(level)
-    potential, atoms = random_potential(level, 4, rng), random_atoms(rng, 11)
+    potential, atoms = make(level, 4, rng), random_atoms(rng, 11)
     calculator = MTP(potential, SPECIES)
     calculator.calculate(atoms)
     r = calculator.results

@@ -13,8 +13,21 @@ from ase.constraints import FixAtoms
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argyase.calculators import calculator
+from argyase.dynamics.relaxation import relax
 from argyase.errors import CalculatorError, StructureError
-from argyase.potentials.validation import barrier, equation_of_state, inward_fall, nearest_pair, pair_scan
+from argyase.potentials.validation import (
+    Barrier,
+    barrier,
+    climb,
+    equation_of_state,
+    inward_fall,
+    mismatch,
+    nearest_pair,
+    pair_scan,
+    same_path,
+)
+from argyase.structures.argyrodite import argyrodite
 
 
 def lennard_jones(r: np.ndarray) -> np.ndarray:
@@ -74,6 +87,34 @@ def test_equation_of_state_of_copper() -> None:
     assert state.energy <= state.energies.min() + 1e-6
 
 
+def test_equation_of_state_with_mobile_ions_held() -> None:
+    # With all atoms held it is the energy of the scaled crystal and nothing else.
+    brass = bulk("Cu", cubic=True, a=3.6)
+    brass.symbols[0] = "Pd"
+    clamped = equation_of_state(brass, EMT(), held=["Cu", "Pd"])
+    scaled = brass.copy()
+    scaled.set_cell(brass.cell.array * 0.96, scale_atoms=True)
+    scaled.calc = EMT()
+    assert 4 * clamped.energies[0] == pytest.approx(scaled.get_potential_energy())
+    # An argyrodite: never below the modulus of the crystal at rest, all atoms free, which here is of another quantity,
+    # -V dp/dV by stresses at strains so small that no ion leaves its minimum. The measured excess is 0 to 12 %.
+    potential = calculator("mtp", potential="LiPSCl-optB88-L10")
+    rest = relax(argyrodite(0.0, 0.0, seed=0), potential, fmax=0.02, steps=3000, cell=True)
+    rest = relax(rest, potential, fmax=0.002, steps=3000)
+    held = equation_of_state(rest, potential, held=["Li"], fmax=0.005)
+    volume, pressure = [], []
+    for scale in (0.999, 1.001):
+        strained = rest.copy()
+        strained.set_cell(rest.cell.array * scale, scale_atoms=True)
+        strained = relax(strained, potential, fmax=0.002, steps=3000)
+        moved = (strained.get_scaled_positions() - rest.get_scaled_positions() + 0.5) % 1.0 - 0.5
+        assert np.abs(moved).max() < 0.02
+        volume.append(strained.get_volume())
+        pressure.append(-strained.get_stress()[:3].mean())
+    free = -rest.get_volume() * np.diff(pressure)[0] / np.diff(volume)[0] * 160.2177
+    assert free <= held.bulk_modulus <= 1.2 * free
+
+
 def test_equation_of_state_refuses_an_edge() -> None:
     with pytest.raises(CalculatorError, match="lowest energy is at the edge"):
         equation_of_state(bulk("Cu", cubic=True, a=3.2), EMT())
@@ -101,6 +142,36 @@ def test_barrier_of_two_wells() -> None:
     assert path.backward == pytest.approx(0.3, abs=1e-4)
     assert len(path.images) == 5
     assert steps == sorted(steps)
+
+
+class Hills(Calculator):
+    """Minima at all integers x, at 0 eV, between hills each of which is higher than the one before."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    @staticmethod
+    def height(x):
+        return (0.2 + 0.05 * x) * (1 - np.cos(2 * np.pi * x))
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x, y, z = atoms.positions.T
+        self.results["energy"] = float((self.height(x) + y**2 + z**2).sum())
+        slope = 0.05 * (1 - np.cos(2 * np.pi * x)) + (0.2 + 0.05 * x) * 2 * np.pi * np.sin(2 * np.pi * x)
+        self.results["forces"] = -np.stack([slope, 2 * y, 2 * z], axis=1)
+
+
+def test_a_path_past_other_minima_is_cut_there() -> None:
+    ends = [Atoms("H", [[x, 0.1, 0]], cell=[10, 10, 10]) for x in (0.0, 4.0)]
+    path = barrier(*ends, Hills(), images=7, fmax=0.02)
+    assert len(path.images) == 4 * 8 + 1
+    hills = path.energies[:-1].reshape(4, 8)
+    # Minima within fmax / 2 of rest, and summits within fmax, where the curvature is at least 0.2 (2 pi)^2 = 8 eV/A^2:
+    # 0.02^2 / (2 x 8) = 3e-5 eV.
+    np.testing.assert_allclose(hills[:, 0], 0.0, atol=5e-5)
+    summits = [Hills.height(n + np.linspace(0, 1, 10001)).max() for n in range(4)]
+    np.testing.assert_allclose(hills.max(axis=1), summits, atol=5e-5)
+    assert path.forward == pytest.approx(summits[-1], abs=1e-4)
 
 
 def test_barrier_of_gold_on_aluminium() -> None:
@@ -150,3 +221,47 @@ def test_barrier_refuses() -> None:
         barrier(here, near, TwoWells())
     with pytest.raises(StructureError, match="same atoms"):
         barrier(here, Atoms("He", [[1.0, 0, 0]], cell=[10, 10, 10]), TwoWells())
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=12))
+def test_climb_is_the_largest_rise(energies: list[float]) -> None:
+    rises = [b - a for n, a in enumerate(energies) for b in energies[n:]]
+    assert climb(energies) == pytest.approx(max(rises), abs=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_one_path_however_it_is_written(seed: int) -> None:
+    """Other numbers of the atoms, other images of them, begun at the other end: it is one path. Any of the three places
+    elsewhere, or another energy, and it is not."""
+    rng = np.random.default_rng(seed)
+    rest = bulk("LiCl", "rocksalt", a=5.14, cubic=True)
+    jump = np.linspace(0, 1, 5)[:, None, None] * np.eye(1, 8, 0).reshape(8, 1) * [2.57, 2.57, 0.0]
+    images = [rest.copy() for _ in jump]
+    for image, step in zip(images, jump, strict=True):
+        image.positions += step
+    energies = np.array([0.0, 0.2, 0.5, 0.3, 0.1])
+    path = Barrier(images, energies, np.zeros((5, 8, 3)))
+
+    order = rng.permutation(8)
+    others = [image[order] for image in images]
+    for image in others:
+        image.positions += rng.integers(-2, 3, (8, 3)) @ rest.cell.array
+        image.positions += rng.uniform(-0.1, 0.1, (8, 3))
+    assert same_path(path, Barrier(others, energies + 0.005, path.forces))
+    assert same_path(path, Barrier(others[::-1], energies[::-1] - energies[-1], path.forces))
+    assert mismatch(images[0], others[0]) < 0.1 * np.sqrt(3)
+
+    for station in (0, 2, 4):
+        moved = [image.copy() for image in others]
+        moved[station].positions[rng.integers(8)] += [0.0, 0.0, 0.9]
+        assert not same_path(path, Barrier(moved, energies, path.forces))
+    higher = energies + 0.05 * (energies == 0.5)
+    assert not same_path(path, Barrier(others, higher, path.forces))
+
+
+def test_forces_of_a_path_are_those_of_the_potential() -> None:
+    start, end = (Atoms("H", [[x, 0, 0]], cell=[10, 10, 10]) for x in (-0.9, 1.1))
+    path = barrier(start, end, TwoWells(), images=3, fmax=0.01)
+    x = np.array([image.positions[0, 0] for image in path.images])
+    np.testing.assert_allclose(path.forces[:, 0, 0], -1.2 * x * (x**2 - 1), atol=1e-12)
+    assert path.displacements == pytest.approx([2.0], abs=0.02)  # ends at rest but for 0.005 eV/A

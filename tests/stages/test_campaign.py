@@ -140,7 +140,7 @@ def test_both_doors_lead_to_the_same_run(tmp_path: Path) -> None:
 def start(*arguments: object) -> subprocess.Popen[str]:
     # A checkpoint each 137 frames of 52 atoms, instead of each 13736.
     code = (
-        "import sys; from argyase.dynamics import simulation; simulation.CHECKPOINT_SECONDS = 0.05; "
+        "import sys; from argyase.dynamics import simulation; simulation.CHECKPOINT_ATOM_STEPS = 7.14e4; "
         "from argyase.stages._cli import main; sys.exit(main(sys.argv[1:]))"
     )
     return subprocess.Popen(
@@ -216,11 +216,31 @@ def test_md_goes_on_where_it_was_stopped(
     assert lake.verify() == []
 
 
+SLOW_AFTER_A_CHECKPOINT = """
+import time
+
+check = simulation.Simulation._check
+
+
+def slowly(self, frame):
+    if self.step > self.checkpoint_steps:
+        time.sleep(0.02)
+    check(self, frame)
+
+
+simulation.Simulation._check = slowly
+"""
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_campaign_goes_on_where_it_was_stopped(how: signal.Signals, tmp_path: Path) -> None:
     file, lake = campaign(tmp_path, length=60.0, temperature=500), Lake(tmp_path / "lake")
     command = [sys.executable, "-P", "-m", "argyase.stages._cli", "run", str(file), "--lake", str(lake.path)]
-    pipe, environment = subprocess.PIPE, frequent_checkpoints(tmp_path / "patch")
+    # Both runs are to be under way at once, whatever else the machine does: on cores that other tests do not hold, and
+    # slow after the first checkpoint (3 s otherwise, while the second may begin 6 s after the first).
+    pipe, environment = subprocess.PIPE, {**frequent_checkpoints(tmp_path / "patch"), "TMPDIR": str(tmp_path)}
+    with open(tmp_path / "patch" / "sitecustomize.py", "a") as patch:
+        patch.write(SLOW_AFTER_A_CHECKPOINT)
     process = subprocess.Popen(command, cwd="/", stdout=pipe, stderr=pipe, text=True, env=environment)
     wait_for_frames(lake, 1, count=min(2, len(os.sched_getaffinity(0))))
     process.send_signal(how)
@@ -279,7 +299,11 @@ def test_a_run_that_explodes_is_kept_and_named(tmp_path: Path) -> None:
         (["ingest", "none.xyz", "--time-step-ps", "0.1", "--lake", "lake"], 3, "none.xyz: no such file"),
         (["ingest", "none.xyz", "--lake", "lake"], 2, "missing time_step_ps"),
         (["lake", "show", "ab", "--lake", "."], 3, "6 of them are enough"),
-        (["figures", "--lake", "."], 2, "no trajectory, hull or site energies; make one with argyase run"),
+        (
+            ["figures", "--lake", "."],
+            2,
+            "no trajectory, hull, site energies or errors of a potential; make one with argyase run",
+        ),
     ],
 )
 def test_wrong_commands(arguments: Sequence[str], code: int, said: str, tmp_path: Path) -> None:

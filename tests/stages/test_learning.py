@@ -1,6 +1,7 @@
 """sample, select, label and learn: frames that are new to a potential, labelled once ever."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from command import argyase
 
 from argyase.calculators import calculator
 from argyase.datalake.lake import Lake
-from argyase.errors import CalculatorError, ConfigError
+from argyase.datalake.trajectory import read_progress
+from argyase.errors import CalculatorError, ConfigError, SimulationError
 from argyase.potentials.active import GRADE_SELECT, ActiveSet, basis
 from argyase.potentials.model_card import find_potential
 from argyase.potentials.mtp import MTP
@@ -122,6 +124,57 @@ def test_frames_before_dynamics_go_wrong_are_learned_from(lake: Lake, cell: str)
     (calm,) = sample.run(replace(config, settings=("calls=100000",)), lake)
     assert lake.record(calm).scalars["caught"] == 0
     assert selection.run(for_study((calm,)), lake) == []
+
+
+SHORT = {"temperature_K": 300.0, "equilibrate_ps": 0.02, "produce_ps": 0.05, "sample_ps": 0.01, "heat_rate_K_fs": 29.0}
+"""Samples of 5 steps: one to heat, two to equilibrate, five to keep."""
+
+
+def breaking(tmp_path: Path, calls: int, dies: bool = False) -> dict[str, object]:
+    settings = (f"calls={calls}", f"mended={tmp_path / 'mended'}", f"dies={str(dies).lower()}")
+    return {"calculator": "faulty_calculator:Breaking", "settings": settings}
+
+
+def test_an_engine_that_fails_ends_no_sample(
+    lake: Lake, cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory half way: nothing is published, and the same again goes on, to the frames of one without."""
+    monkeypatch.setattr(sample, "CHECKPOINT_SECONDS", 0.0)
+    config = sample.Config(cell, **SHORT, **breaking(tmp_path, 30))
+    with pytest.raises(CalculatorError, match="the calculator failed: MemoryError: out of memory on the accelerator"):
+        sample.run(config, lake)
+    assert lake.search("sample") == []
+    (left,) = lake.unfinished()
+    assert (left.stage, left.state) == ("sample", "failed")
+    assert "out of memory on the accelerator" in left.exit
+    progress = read_progress(left.path)
+    assert progress
+    assert progress["state"]["step"] > 0
+    (tmp_path / "mended").touch()
+    (run_id,) = sample.run(config, lake)
+    assert run_id == left.id
+    assert lake.record(run_id).scalars["ended"] == "as planned"
+    (whole,) = sample.run(replace(config, settings=breaking(tmp_path, 10**6)["settings"]), lake)
+    ours, theirs = lake.open_run(run_id), lake.open_run(whole)
+    assert ours.sizes["frame"] == sample.planned_frames(config) == 5
+    np.testing.assert_array_equal(ours["positions"], theirs["positions"])
+    np.testing.assert_array_equal(ours["temperature"], theirs["temperature"])
+
+
+def test_one_that_fails_does_not_stop_the_others(lake: Lake, cell: str, tmp_path: Path) -> None:
+    fails, dies = (breaking(tmp_path, 5, death) for death in (False, True))
+    configs = [sample.Config(cell, **SHORT, **own) for own in (dies, fails, BY_STUDY)]
+    configs.append(replace(configs[-1], seed=2))
+    with pytest.raises(CalculatorError) as error:
+        sample.run_all(configs, lake, 1)
+    assert "sample: 2 of 4 runs failed" in str(error.value)
+    said = str(error.value).splitlines()[1:]
+    assert said[0].endswith("its process died: a crash, out of memory, or killed")
+    assert "MemoryError: out of memory on the accelerator" in said[1]
+    assert all(line.startswith(f"md of {cell[:8]}, 300 K, strain 0, by faulty_calculator:Breaking: ") for line in said)
+    assert len(lake.search("sample")) == 2
+    (tmp_path / "mended").touch()
+    assert len(set(sample.run_all(configs[1:], lake, 1))) == 3
 
 
 def test_rattled_and_squeezed(lake: Lake, cell: str) -> None:
@@ -273,6 +326,17 @@ def test_export_is_read_again(lake: Lake, tmp_path: Path, cell: str) -> None:
         np.testing.assert_allclose(b.get_stress(), a.get_stress(), atol=1e-7)
 
 
+def test_packed_files_are_read_as_ase_does(lake: Lake) -> None:
+    file = CAMPAIGNS / "labels" / "LiPSCl-test20-gpaw-optB88.extxyz.gz"
+    own, expected = frames_of(lake, [str(file)])[0], ase.io.read(file, index=":")
+    assert len(own) == 20
+    for a, b in zip(own, expected, strict=True):
+        assert a == b
+        assert a.info.items() >= b.info.items()
+        assert a.get_potential_energy() == b.get_potential_energy()
+        np.testing.assert_array_equal(a.get_forces(), b.get_forces())
+
+
 # ---- select ----
 
 
@@ -422,6 +486,15 @@ def test_the_loop_learns_and_goes_on(lake: Lake, tmp_path: Path) -> None:
     new = ase.io.read(tmp_path / "own-1-labels.extxyz.gz", index=":")
     assert len(new) == counts[1] - counts[0]
     assert new[0].get_forces().shape == (52, 3)
+    # How it ended is said, and kept with the number of new frames of each round.
+    (ended,) = lake.search("learn")
+    assert ended.inputs == fits
+    new_frames = lake.open_run(ended.id)["new_frames"].values.tolist()
+    assert new_frames[0] > 0
+    assert ended.scalars == {"rounds": len(new_frames), "new_in_last_round": new_frames[-1]}
+    by_rounds = len(fits) == 3
+    assert ended.parameters == {"ended": "rounds" if by_rounds else "nothing is new"}
+    assert ("ended after learn.rounds = 2 rounds" in done.stderr) == by_rounds
     # All parents are there, down to the structure.
     (label_run,) = lake.record(fits[0]).inputs
     assert lake.record(lake.record(label_run).inputs[0]).stage == "sample"
@@ -429,6 +502,29 @@ def test_the_loop_learns_and_goes_on(lake: Lake, tmp_path: Path) -> None:
     again = argyase("learn", file, "--lake", lake.path)
     assert again.stdout.split() == fits
     assert time.monotonic() - begin < 60
+    assert [record.id for record in lake.search("learn")] == [ended.id]
+
+
+def test_rounds_that_run_out_are_no_convergence(lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One round of dynamics that finds something new, and one that is allowed to find nothing."""
+    file = tmp_path / "learn.toml"
+    text = CAMPAIGN.format(output=tmp_path / "own", jobs=1)
+    file.write_text(text.replace("rounds = 2", "rounds = 1"))
+    fits = learn.run(learn.read(str(file)), lake)
+    (ended,) = lake.search("learn", ended="rounds")
+    (found,) = lake.open_run(ended.id)["new_frames"].values.tolist()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "ended after learn.rounds = 1 rounds; it is not known whether anything is new to own-1" in said
+    assert f"To own-0 {found} frames were, in the last round" in said
+    assert found > 0
+    assert len(fits) == 2
+    # Grades that nothing exceeds: it ends because nothing is new.
+    file.write_text(text + "[select]\ngrade_select = 1e99\ngrade_break = 1e99\n")
+    fits = learn.run(learn.read(str(file)), lake)
+    (ended,) = lake.search("learn", ended="nothing is new")
+    assert ended.inputs == fits
+    assert ended.scalars == {"rounds": 1, "new_in_last_round": 0}
+    assert "ended after" not in capsys.readouterr().err
 
 
 def test_wrong_campaigns(tmp_path: Path) -> None:
@@ -437,6 +533,14 @@ def test_wrong_campaigns(tmp_path: Path) -> None:
         ("[lern]\n", "unknown table [lern]"),
         ('[learn]\noutput = "x"\n', "give the structures as [[structures]] tables"),
         (CAMPAIGN.format(output="x", jobs=1).replace("rounds", "round"), "did you mean 'rounds'"),
+        (
+            CAMPAIGN.format(output="x", jobs=1) + "[orderings]\nx = 0.5\n",
+            "orderings.x: it is that of each of the [[structures]]",
+        ),
+        (
+            '[learn]\noutput = "x"\n[[structures]]\nphase = "LiCl"\n[orderings]\n',
+            "structures.phase = 'LiCl': with [orderings] the structures are unit cells of argyrodites",
+        ),
     ):
         file.write_text(text)
         done = argyase("learn", file, "--lake", tmp_path / "lake")
@@ -491,6 +595,13 @@ def test_what_it_costs_is_said_before(tmp_path: Path) -> None:
     steps, frames = (sum(int(words[n].replace(",", "")) for words in listed) for n in (-2, -1))
     assert f"79 runs by vasp preset=aimd: {steps:,} MD steps, {frames:,} frames" in done.stdout
     assert "12,390 single points of these dynamics by vasp preset=label" in done.stdout
+    # Distributions of S and Cl by Burnside (tests/structures/test_ordering.py): 1, 2, 1, 1, 1 for the five; 2 at x = 0
+    # and 50 %, one each at the other 14 of 15 points of the hull.
+    vasp = "by vasp preset=relax"
+    assert "6 distributions of S and halide over 5 compositions: 72 relaxations at most by mtp" in done.stdout
+    assert f"then 6 relaxations at most {vasp}" in done.stdout
+    assert f"then 16 relaxations at most {vasp}, and 6 of reference phases" in done.stdout
+    assert "single points at most of charged site energies by vasp preset=site_energy" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -504,6 +615,14 @@ def test_the_training_made_small_ends_in_a_potential(tmp_path: Path) -> None:
     groups = {g: int(n) for g, n in zip(counts["group"].values.astype(str), counts.values, strict=True)}
     assert groups.pop("all") == sum(cost.frames for cost in planned) == sum(groups.values())
     assert set(groups) == {"Li6PS5Cl md", "Li6PS5Cl melt", "Li6PS5Cl quench", "LiCl heating"}
+    # The crystal is the lowest of its relaxed orderings, not one as built; hull and site energies came, too.
+    (compared,) = lake.search("orderings")
+    sampled = {r.inputs[0] for r in lake.search("sample") if r.parameters["kind"] == "md"}
+    assert sampled == {compared.scalars["lowest_run"]}
+    (hull,) = lake.search("hull")
+    assert compared.id in hull.inputs
+    (site_energies,) = lake.search("site_energies")
+    assert site_energies.parameters["inversion"] == 0.0
     atoms = argyrodite(a=10.0)
     atoms.calc = calculator("mtp", potential=str(tmp_path / "potentials" / "small-0.mtp"))
     assert np.isfinite(atoms.get_potential_energy())
@@ -529,6 +648,28 @@ def test_a_loop_may_begin_with_dynamics_of_the_teacher(lake: Lake, tmp_path: Pat
     frames = frames_of(lake, [lake.record(fitted).inputs[0]])[0]
     assert [a.info["group"] for a in frames] == ["Li6PS5Cl md"] * 3
     assert lake.record(frames[0].info["parent"]).parameters["calculator"]["potential"] == "LiPSCl-study"
+
+
+def test_a_teacher_that_ends_early_does_not_teach(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless it is allowed to; which, why and after how many frames is said in either case."""
+    file = tmp_path / "learn.toml"
+    begin = 'rounds = 0\nseeds = false\ncalculator = "mtp"\nsettings = ["potential=LiPSCl-study"]'
+    text = CAMPAIGN.format(output=tmp_path / "own", jobs=1).replace("rounds = 2", begin)
+    # Half of twice the first temperature turns into potential energy; then it is heated, too far for this limit.
+    file.write_text(text.replace("[sample]", "[sample]\nmax_temperature_factor = 0.3"))
+    with pytest.raises(SimulationError, match=r"1 of 1 dynamics by mtp, the teacher, ended early; .*early_ends"):
+        learn.run(learn.read(str(file)), lake)
+    (run,) = lake.search("sample")
+    frames = run.scalars["frames"]
+    told = rf"early: md of \w{{8}}, 900 K, strain 0, by mtp: {frames} of 3 frames \(run {run.id[:8]}\): .*temperature"
+    assert re.search(told, " ".join(capsys.readouterr().err.split()))
+    assert lake.search("label") == []
+    allowed = file.read_text().replace("rounds = 0", "rounds = 0\nearly_ends = true\n")
+    file.write_text(allowed.replace("seeds = false", "seeds = true"))
+    (fitted,) = learn.run(learn.read(str(file)), lake)
+    assert int(lake.open_run(fitted)["frames"].sel(group="all").sum()) >= frames
 
 
 def test_the_campaign_is_read(tmp_path: Path) -> None:

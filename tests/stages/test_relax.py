@@ -1,5 +1,6 @@
 """Relaxed structures, orderings and the hull in the lake: nothing twice, nothing that did not come to rest."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 
 from argyase.calculators import calculator
 from argyase.datalake.lake import Lake
-from argyase.errors import CalculatorError, ConfigError
+from argyase.errors import CalculatorError, ConfigError, SimulationError
 from argyase.physics.hull import hull as compute_hull
-from argyase.stages import _cli, hull, orderings, relax, structures
+from argyase.stages import _cli, hull, md, orderings, relax, sample, structures
 
 STUDY = ("potential=LiPSCl-study",)
 
@@ -55,6 +56,74 @@ def test_what_does_not_come_to_rest_is_a_failure(lake: Lake, tmp_path: Path) -> 
         relax.run(config, lake)
     assert len(lake.search("relax-failed")) == 1
     assert not [r for r in lake.search("relax") if r.inputs == [cell]]
+
+
+def test_what_failed_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Relaxations that came to no end or whose engine failed, dynamics that became unphysical or were left."""
+    lake = Lake(tmp_path / "lake")
+    (cell,) = structures.run(structures.Config(phase="LiCl"), lake)
+    mended = str(tmp_path / "mended")
+    broken = ("calls=3", f"mended={mended}")
+    hot = md.Config(
+        cell, potential="LiPSCl-study", segments=(md.Segment("produce", "nvt", duration_ps=0.1),), sample_ps=0.02,
+        max_temperature_factor=0.01, grade_every=0,
+    )  # fmt: skip
+    by_ase = replace(hot, calculator="faulty_calculator:Breaking", settings=broken, max_temperature_factor=9.0)
+    for stage, config, error in (
+        (relax, relax.Config(cell, settings=STUDY, steps=1, fmax=1e-6), CalculatorError),
+        (relax, relax.Config(cell, "faulty_calculator:Breaking", broken, fmax=1e-6), CalculatorError),
+        (md, hot, SimulationError),
+        (md, by_ase, CalculatorError),
+        (sample, sample.Config(cell, calculator="faulty_calculator:Breaking", settings=broken), CalculatorError),
+    ):
+        with pytest.raises(error):
+            stage.run(config, lake)
+    assert _cli.main(["lake", "failures", "--lake", str(lake.path)]) == 0
+    *said, count = capsys.readouterr().out.splitlines()
+    assert count == "5 failures"
+    wanted = [
+        r"md \w{20}  LiCl  mtp LiPSCl-study: step \d+ .*: temperature \d+ K is above",
+        r"md \w{20}  LiCl  faulty_calculator:Breaking: CalculatorError: after step \d+ .*: the calculator failed: Mem",
+        r"relax \w{20}  LiCl  faulty_calculator:Breaking: CalculatorError: relaxation of Cl4Li4: out of memory",
+        r"relax \w{20}  LiCl  mtp LiPSCl-study: relaxation of Cl4Li4: forces of .* after 1 steps, 1e-06 were asked",
+        r"sample \w{20}  LiCl  faulty_calculator:Breaking: CalculatorError: after step .* out of memory on the accel",
+    ]
+    for pattern in wanted:
+        assert sum(bool(re.match(pattern, line)) for line in said) == 1, (pattern, said)
+    _cli.main(["lake", "failures", "--lake", str(lake.path), "--calculator", "mtp"])
+    assert capsys.readouterr().out.splitlines()[-1] == "2 failures"
+    # What was mended is no failure any more.
+    Path(mended).touch()
+    relax.run(relax.Config(cell, "faulty_calculator:Breaking", broken, fmax=0.05), lake)
+    relax.run(relax.Config(cell, "faulty_calculator:Breaking", broken, fmax=1e-6), lake)
+    _cli.main(["lake", "failures", "--lake", str(lake.path)])
+    assert capsys.readouterr().out.splitlines()[-1] == "4 failures"
+
+
+def test_orderings_and_hulls_count_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of four arrangements one is not relaxed; hull and figure say so, and the scalars."""
+    lake = Lake(tmp_path / "lake")
+    whole = orderings.attempt
+
+    def attempt(job: tuple[relax.Config, str]) -> tuple[str, str]:
+        attempt.calls += 1  # type: ignore[attr-defined]
+        return ("", "it would not") if attempt.calls == 2 else whole(job)  # type: ignore[attr-defined]
+
+    attempt.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(orderings, "attempt", attempt)
+    flags = ["--x", "1", "--inversion", "1", "--phases", "LiCl", "Li2S", "Li3PS4", "--settings", *STUDY]
+    command = ["hull", *flags, "--arrangements", "2", "--fmax", "0.2", "--lake", str(lake.path)]
+    assert _cli.main(command) == 0
+    captured = capsys.readouterr()
+    assert "1 of 2 relaxations failed; argyase lake failures tells why" in captured.err
+    for record in (lake.record(captured.out.split()[-1]), lake.search("orderings")[0]):
+        assert (record.scalars["relaxations"], record.scalars["failed"]) == (2, 1)
+    notes = []
+    monkeypatch.setattr("argyase.figures.energies.footnote", lambda figure, note: notes.append(note))
+    _cli.main(["figures", captured.out.split()[-1], "--lake", str(lake.path), "--figures", str(tmp_path)])
+    assert notes[0].endswith("; 1 of 2 relaxations failed")
 
 
 def test_orderings(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:

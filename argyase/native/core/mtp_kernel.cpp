@@ -15,14 +15,14 @@ bool forced(const char* name) {
   return set && std::strcmp(set, name) == 0;
 }
 
-Selection select(const std::vector<int>& rank, const char* isa) {
+Selection select(const std::vector<int>& rank, const char* isa, const Potential& p) {
   // "generic" is an algorithm on any set: without the code for fixed ranks.
   const int count = forced("generic") ? 0 : static_cast<int>(rank.size());
 #if defined(__x86_64__)
-  if (std::strcmp(isa, "avx512") == 0) return select_avx512(rank.data(), count);
-  if (std::strcmp(isa, "avx2") == 0) return select_avx2(rank.data(), count);
+  if (std::strcmp(isa, "avx512") == 0) return select_avx512(rank.data(), count, p);
+  if (std::strcmp(isa, "avx2") == 0) return select_avx2(rank.data(), count, p);
 #endif
-  return select_baseline(rank.data(), count);
+  return select_baseline(rank.data(), count, p);
 }
 
 // Rounding in a sum of powers of xi grows by 1 + sqrt(2) with each power: to 300 units in the last place of
@@ -58,70 +58,47 @@ void prepare_radial(Kernel::Impl& k) {
       }
 }
 
-// The products of the file, turned around: for each moment the sum that it is, and the sum that its adjoint
-// is.
-void prepare_products(Kernel::Impl& k) {
-  const Potential& p = k.potential;
-  std::vector<double> weight(k.moments, 0.0);
-  for (const Scalar& s : k.scalars) weight[s.moment] += s.weight;
-  // A moment is not written after it was read: in the order of their last products each needs only earlier
-  // ones.
-  std::vector<int> last(k.moments, -1), order;
-  std::vector<bool> inner(k.moments, false);  // part of another moment
-  std::vector<std::vector<Term>> made_of(k.moments), goes_into(k.moments);
-  for (size_t n = 0; n < p.index_times.size(); ++n) {
-    const auto& [a, b, factor, c] = p.index_times[n];
-    last[c] = static_cast<int>(n), inner[a] = inner[b] = true;
-    made_of[c].push_back({static_cast<double>(factor), a, b});
-    goes_into[a].push_back({static_cast<double>(a == b ? 2 * factor : factor), b, c});
-    if (a != b) goes_into[b].push_back({static_cast<double>(factor), a, c});
+// A slot for each basic moment of the kernel; returns those of the file's.
+std::vector<int> prepare_slots(Kernel::Impl& k) {
+  const Selection& selection = k.selection;
+  for (const int rank : k.rank) {
+    k.offset.push_back(k.basic_slots);
+    k.basic_slots += monomials(rank);
   }
-  for (int m = k.basic; m < k.moments; ++m) order.push_back(m);
-  std::sort(order.begin(), order.end(), [&](int a, int b) { return last[a] < last[b]; });
-  for (const int m : order) {
-    k.moment_sums.push_back({m, 0, static_cast<int>(made_of[m].size()), 0.0});
-    k.forward.insert(k.forward.end(), made_of[m].begin(), made_of[m].end());
+  std::vector<int> slot;
+  for (const auto& [mu, a, b, c] : k.potential.index_basic) {
+    const int n = k.offset[mu] + monomial(a, b, c);
+    slot.push_back(selection.mus ? selection.slot_of[n] : n);
   }
-  std::reverse(order.begin(), order.end());
-  for (int m = k.basic - 1; m >= 0; --m) order.push_back(m);
-  for (const int m : order) {
-    if (m >= k.basic && !inner[m]) continue;  // its adjoint is its weight
-    Sum sum{m, 0, 0, weight[m]};
-    for (const bool constant : {true, false})
-      for (const Term& t : goes_into[m])
-        if (inner[t.b] != constant) {
-          ++(constant ? sum.constant_terms : sum.terms);
-          if (constant)
-            k.backward.push_back({t.factor * weight[t.b], t.a, -1});
-          else
-            k.backward.push_back(t);
-        }
-    k.adjoint_sums.push_back(sum);
-  }
+  k.sums = selection.mus ? selection.columns : k.basic_slots;
+  if (selection.mus) k.basic_slots = selection.slots;
+  return slot;
 }
 
-void prepare_folds(Kernel::Impl& k) {
-  for (size_t m = 0; m < k.rank.size(); ++m) {
-    const int first = k.offset[m];
-    for (int degree = 0; degree <= k.rank[m]; ++degree)
-      for (int c = 0; c < 2; ++c)
-        for (int b = 0; b <= degree - c; ++b) {
-          const int a = degree - c - b;
-          k.sum_of.push_back(first + monomial(a, b, c));
-          // x^a y^b z^c occurs degree! / (a! b! c!) times in the contraction of the symmetric tensor.
-          double times = 1.0;
-          for (int i = 1; i <= degree; ++i) times *= i;
-          for (const int power : {a, b})
-            for (int i = 2; i <= power; ++i) times /= i;
-          k.tensor.push_back(1.0 / times);
-          k.degree.push_back(degree);
-        }
-    for (int c = 2; c <= k.rank[m]; ++c)
-      for (int a = 0; a + c <= k.rank[m]; ++a)
-        for (int b = 0; a + b + c <= k.rank[m]; ++b)
-          k.folds.push_back({first + monomial(a, b, c), first + monomial(a, b, c - 2),
-                             first + monomial(a + 2, b, c - 2), first + monomial(a, b + 2, c - 2)});
+void prepare_products(Kernel::Impl& k, const std::vector<int>& basic_slot) {
+  const Potential& p = k.potential;
+  const int basic = static_cast<int>(basic_slot.size()), moments = p.alpha_moments_count,
+            count = static_cast<int>(p.index_times.size());
+  k.slots = k.basic_slots + moments - basic;
+  std::vector<double> weight(moments, 0.0);
+  for (size_t s = 0; s < p.moment_mapping.size(); ++s) {
+    const int m = p.moment_mapping[s];
+    weight[m] += p.moment_coeffs[s];
+    k.scalars.push_back(
+        {kBatch * (m < basic ? basic_slot[m] : k.basic_slots + m - basic), p.moment_coeffs[s]});
   }
+  std::vector<Times> times;
+  for (const auto& [a, b, factor, c] : p.index_times) times.push_back({a, b, factor, c});
+  std::vector<int> work(4 * static_cast<size_t>(count) + 6 * static_cast<size_t>(moments) + k.basic_slots + 2,
+                        0);
+  k.program.resize(static_cast<size_t>(k.basic_slots) + 2 * static_cast<size_t>(moments));
+  k.terms.resize(3 * static_cast<size_t>(count));
+  k.plan = plan_products(times.data(), count, basic, moments, basic_slot.data(), k.basic_slots,
+                         k.program.data(), k.terms.data(), work.data());
+  k.program.resize(k.plan.sums), k.terms.resize(k.plan.terms);
+  for (const Sum& sum : k.program) k.starts.push_back(sum.moment < 0 ? 0.0 : weight[sum.moment]);
+  for (const Term& term : k.terms)
+    k.factors.push_back(term.factor * (term.moment < 0 ? 1.0 : weight[term.moment]));
 }
 
 template <class T>
@@ -141,8 +118,8 @@ const char* instruction_set() {
 #if defined(__x86_64__)
   const bool any = !std::getenv("ARGYASE_MTP_ISA") || forced("generic");
   __builtin_cpu_init();
-  // AMD's family 25 (Zen 4) executes vectors of 512 bits as two halves, and lists padded to eight neighbours
-  // are longer than those padded to four: measured, 0.68 us/atom against 0.57 with AVX2.
+  // AMD's family 25 (Zen 4) executes vectors of 512 bits as two halves: measured, no faster than with AVX2,
+  // and slower in single precision.
   const bool wide = (any && !__builtin_cpu_is("amdfam19h")) || forced("avx512");
   if (wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
@@ -154,10 +131,9 @@ const char* instruction_set() {
   return "baseline";
 }
 
-void Neighbours::reserve(int count, int kinds) {
+void Neighbours::grow(int count, int kinds) {
   begin.resize(kinds + 1);
-  const size_t n = static_cast<size_t>(count) + kOverrun;
-  if (tag.size() >= n) return;
+  const size_t n = 2 * static_cast<size_t>(count) + kOverrun;
   tag.resize(n), marks.resize(n);
 }
 
@@ -168,16 +144,11 @@ Kernel::Kernel(const Potential& potential) : impl_(std::make_unique<Impl>()) {
   k.rank.assign(p.radial_funcs_count, -1);
   for (const auto& [mu, a, b, c] : p.index_basic) k.rank[mu] = std::max(k.rank[mu], a + b + c);
   k.isa = instruction_set();
-  k.selection = select(k.rank, k.isa);
+  k.selection = select(k.rank, k.isa, p);
   const Selection& selection = k.selection;
-  // A kernel with fixed ranks keeps its own dense layout, which may be larger than the file's.
+  // A kernel with fixed ranks may make more moments than the file asks for.
   for (int m = 0; m < selection.mus; ++m) k.rank[m] = selection.rank[m];
-  for (const int rank : k.rank) {
-    k.offset.push_back(k.dense);
-    k.dense += monomials(rank);
-    k.top_rank = std::max(k.top_rank, rank);
-  }
-  for (const auto& [mu, a, b, c] : p.index_basic) k.dense_of.push_back(k.offset[mu] + monomial(a, b, c));
+  for (const int rank : k.rank) k.top_rank = std::max(k.top_rank, rank);
   for (int m = 0; m < monomials(k.top_rank); ++m) {
     const auto [a, b, c] = powers(m);
     const auto [parent, axis] = step_to(m);
@@ -187,13 +158,8 @@ Kernel::Kernel(const Potential& potential) : impl_(std::make_unique<Impl>()) {
       k.factor.insert(k.factor.end(), {a + 1.0, b + 1.0, c + 1.0});
     }
   }
-  k.basic = static_cast<int>(p.index_basic.size());
-  k.moments = p.alpha_moments_count;
-  for (size_t s = 0; s < p.moment_mapping.size(); ++s)
-    k.scalars.push_back({p.moment_mapping[s], p.moment_coeffs[s]});
-  prepare_products(k);
+  prepare_products(k, prepare_slots(k));
   prepare_radial(k);
-  if (selection.mus) prepare_folds(k);
 }
 
 Kernel::~Kernel() = default;
@@ -205,6 +171,7 @@ int Kernel::scalar_count() const { return static_cast<int>(impl_->scalars.size()
 const char* Kernel::isa() const { return impl_->isa; }
 Filter Kernel::filter() const { return impl_->selection.filter; }
 Search Kernel::search() const { return impl_->selection.search; }
+Put Kernel::put() const { return impl_->selection.put; }
 std::unique_ptr<Workspace> Kernel::workspace() const { return std::make_unique<Workspace>(); }
 
 template <class T>
@@ -230,15 +197,14 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
     need += static_cast<size_t>(rows) * stride;
     batch.atom[i] = {nb.place, nb.species, count, stride, nb.begin.data(), nb.tag.data(), nullptr};
   }
-  batch.moments = room(work.moments, static_cast<size_t>(k.moments) * kBatch);
-  batch.adjoint = room(work.adjoint, static_cast<size_t>(k.moments) * kBatch);
-  batch.dense = room(work.dense, static_cast<size_t>(k.dense) * kBatch);
-  batch.columns = room(work.columns, static_cast<size_t>(4 * k.dense) * kBatch);  // room for padding
+  batch.moments = room(work.moments, static_cast<size_t>(k.slots) * kBatch);
+  batch.adjoint = room(work.adjoint, static_cast<size_t>(k.slots) * kBatch);
+  batch.columns = room(work.columns, static_cast<size_t>(k.sums) * kBatch);
   // In units of doubles: enough for either type.
   batch.tables = reinterpret_cast<T*>(
-      room(work.tables, static_cast<size_t>(2 * monomials(k.top_rank) + k.dense) * (2 * kLine / sizeof(T))));
+      room(work.tables, static_cast<size_t>(2 * monomials(k.top_rank) + k.sums) * (2 * kLine / sizeof(T))));
   batch.coefficients = reinterpret_cast<T*>(
-      room(work.coefficients, static_cast<size_t>(2 * k.dense) * kBatch * kLine / sizeof(double)));
+      room(work.coefficients, static_cast<size_t>(k.sums) * kBatch * kLine / sizeof(double)));
   T* row = reinterpret_cast<T*>(room(work.rows, need));
   for (int i = 0; i < n; ++i) {
     batch.atom[i].rows = row;
@@ -247,7 +213,7 @@ void Kernel::compute(Workspace& work, int n, Neighbours* neighbours, const Place
   run_of<T>(k.selection)(k, batch);
   if (basis)
     for (size_t s = 0; s < k.scalars.size(); ++s)
-      std::copy_n(batch.moments + k.scalars[s].moment * kBatch, kBatch, basis + s * kBatch);
+      std::copy_n(batch.moments + k.scalars[s].place, kBatch, basis + s * kBatch);
   if (repulsion)
     for (int i = 0; i < n; ++i) {
       const T* distances = batch.atom[i].rows + 4 * batch.atom[i].stride;

@@ -34,18 +34,22 @@ struct Places {
   double step;      // A
 };
 
+// Whoever reads or writes a list by vectors goes on for less than this behind its end.
+constexpr int kOverrun = 16;
+
 // The neighbours of the atom at `place`.
 struct Neighbours {
-  void reserve(int count, int species);
+  void reserve(int count, int species) {
+    if (tag.size() < static_cast<size_t>(count) + kOverrun || begin.size() <= static_cast<size_t>(species))
+      grow(count, species);
+  }
+  void grow(int count, int species);
 
   int place, species;
   std::vector<int> tag;    // 4 times their places, species by species; room for kOverrun more
   std::vector<int> begin;  // (species + 1): the first of each species; the last is their number
   std::vector<int> marks;  // for `Filter`
 };
-
-// Whoever reads or writes a list by vectors goes on for less than this behind its end.
-constexpr int kOverrun = 16;
 
 // Of the neighbours of nb.place in the list, those of species s from segment[s] to segment[s + 1], the ones
 // within the cutoff (and some that are beyond it by less than 1e-6 of it); their number. The list holds 4
@@ -66,6 +70,11 @@ struct Range {
 // `marks`, `hits` and `hit_kinds` have room for all places in the ranges, and kOverrun more for each range.
 using Search = int (*)(const Sorted& sorted, const Range* ranges, int count, int self, float reach2,
                        int kinds, int* marks, int* hits, int* hit_kinds, int* out, int* segment);
+
+// Writes positions to their places: of the atoms atom[first] ... atom[last - 1], x in A (3 numbers each), to
+// rows of four, and to rows of the grid, `per` steps to 1 A from `origin`, rounded towards it.
+using Put = void (*)(const double* x, const int* atom, int first, int last, const double* origin, double per,
+                     double* to, int* grid);
 
 // What is added to: forces, eV/A, and half of each pair's virial for either atom, -dE/d(r_j - r_i) (r_j -
 // r_i), eV.
@@ -95,6 +104,7 @@ class Kernel {
   std::unique_ptr<Workspace> workspace() const;
   Filter filter() const;
   Search search() const;
+  Put put() const;
 
   // For n <= kBatch atoms and their neighbours: the energy of each, eV, out; forces and virials added to the
   // target. With float, the work on each neighbour is done in single precision, the tensor products and all
@@ -113,10 +123,9 @@ class Kernel {
 class Workspace {
  public:
   Array<double> rows;     // per atom of the batch: unit vector, 1/r, r, f_mu and f_mu' of each neighbour
-  Array<double> moments;  // (moment, lane)
-  Array<double> adjoint;  // (moment, lane)
+  Array<double> moments;  // (slot, lane)
+  Array<double> adjoint;  // (slot, lane)
   Array<double> columns;  // (lane, sum): the sums over neighbours of each atom
-  Array<double> dense;    // (monomial, lane): dense moments, then their adjoints
   Array<double> tables;   // monomials, weights and sums of the kernel that is steered by tables
   Array<double> coefficients;
 };

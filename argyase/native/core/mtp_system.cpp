@@ -23,21 +23,17 @@ void System::place(const double* x, int parts) {
   double edge = 0.0;
   for (int c = 0; c < 3; ++c) edge = std::max(edge, high[c] - low[c]);
   edge += 3.0 * kernel_.cutoff();
-  const double step = edge / 2147483000.0, per = 1.0 / step;
-  const auto set = [&](int p, const double* from) {
-    double* to = x_.data() + 4 * static_cast<size_t>(p);
-    int* grid = grid_.data() + 4 * static_cast<size_t>(p);
-    for (int c = 0; c < 3; ++c) {
-      to[c] = from[c];
-      grid[c] = static_cast<int>((from[c] - (low[c] + 0.5 * edge)) * per);
-    }
-  };
+  const double step = edge / 2147483000.0;
+  const double middle[3] = {low[0] + 0.5 * edge, low[1] + 0.5 * edge, low[2] + 0.5 * edge};
+  const Put put = kernel_.put();
   threads_.run(parts, [&](int n) {
-    for (int p = share(count, n, parts), end = share(count, n + 1, parts); p < end; ++p)
-      set(p, x + 3 * static_cast<size_t>(list_.atom(p)));
+    put(x, list_.atoms(), share(count, n, parts), share(count, n + 1, parts), middle, 1.0 / step, x_.data(),
+        grid_.data());
   });
   const double far[3] = {low[0] + edge, low[1] + edge, low[2] + edge};
-  set(count, far);
+  const int behind = 0;
+  put(far, &behind, 0, 1, middle, 1.0 / step, x_.data() + 4 * static_cast<size_t>(count),
+      grid_.data() + 4 * static_cast<size_t>(count));
   places_ = {count, x_.data(), grid_.data(), step};
 }
 

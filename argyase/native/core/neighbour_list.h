@@ -22,6 +22,7 @@ class NeighbourList {
   int places() const { return static_cast<int>(order_.size()); }
   // The caller's number of the atom at a place.
   int atom(int place) const { return order_[place]; }
+  const int* atoms() const { return order_.data(); }
   int species(int place) const { return kind_[place]; }
   // Place of the k-th centre; neighbouring centres are near each other.
   int centre(int k) const { return centre_[k]; }
