@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,8 +27,8 @@ _ABOUT = ("time_start_ps", "time_step_ps")
 _CACHE = 1 << 26
 
 
-def put(trajectory: TrajectoryReader, into: h5netcdf.Group) -> None:
-    """Write positions and cells of a trajectory into a group of a NetCDF file."""
+def put(trajectory: TrajectoryReader, into: h5netcdf.Group, go_on: Callable[[], None] = lambda: None) -> None:
+    """Write positions and cells of a trajectory into a group of a NetCDF file; `go_on` is called before each chunk."""
     sizes = {"frame": trajectory.n_frames, "atom": trajectory.n_atoms, "xyz": 3, "cell_vector": 3}
     for dim, size in sizes.items():
         if dim not in into.dimensions:
@@ -44,6 +44,7 @@ def put(trajectory: TrajectoryReader, into: h5netcdf.Group) -> None:
         variable.attrs.update(units="angstrom", long_name=meaning)
     into["positions"].attrs["scale_factor"] = trajectory.scale
     for first in range(0, trajectory.n_frames, frames):
+        go_on()
         part = slice(first, min(first + frames, trajectory.n_frames))
         into["positions"][part] = trajectory.stored(part)
         into["cell"][part] = trajectory.cell(part)
@@ -62,7 +63,7 @@ def convert(trajectory: TrajectoryReader, path: Path) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with _Patient(aside) as raw, h5netcdf.File(raw, "w", libver="latest") as file:
-            put(trajectory, file)
+            put(trajectory, file, raw.tell_failure)
             for name, values in trajectory.coords.items():
                 variable = file.create_variable(name, ("atom",), _hdf5_type(values))
                 variable[...] = values.astype(object) if values.dtype.kind == "U" else values
@@ -135,17 +136,28 @@ def _hash(coords: Mapping[str, NDArray[Any]]) -> str:
 
 
 class _Patient:
-    """A file that tells of a failed write when it is closed: HDF5 that is told at once takes the process with it."""
+    """A file of which HDF5 never hears that it cannot be written: HDF5 that is told takes the process with it.
+
+    From the first failure on, what HDF5 writes is kept in memory, as it reads again what it wrote, and crashes at
+    anything else. `tell_failure` raises the failure, between calls of HDF5, and so does the end of the context.
+    """
+
+    _PAGE = 4096
 
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = open(path, "w+b", buffering=0)  # noqa: SIM115
         self._error: OSError | None = None
+        self._kept: dict[int, bytearray] = {}
+        self._at = 0
 
     def __enter__(self) -> _Patient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self.tell_failure()
+
+    def tell_failure(self) -> None:
         if self._error:
             raise self._error
 
@@ -154,31 +166,63 @@ class _Patient:
         length = len(rest)
         while len(rest) and self._error is None:
             try:
-                rest = rest[self._file.write(rest) :]
+                self._file.seek(self._at)
+                n = self._file.write(rest)
             except OSError as error:
                 self._error = error
-        if self._error is not None:
-            self._file.seek(len(rest), os.SEEK_CUR)
+            else:
+                rest, self._at = rest[n:], self._at + n
+        while len(rest):
+            page, first = divmod(self._at, self._PAGE)
+            n = min(len(rest), self._PAGE - first)
+            self._page(page)[first : first + n] = rest[:n]
+            rest, self._at = rest[n:], self._at + n
         return length
 
-    def readinto(self, into: Any) -> int:
-        return self._file.readinto(into)  # type: ignore[attr-defined, no-any-return]
+    def _page(self, page: int) -> bytearray:
+        """This page in memory, as it is in the file if it was not there yet."""
+        if page not in self._kept:
+            self._file.seek(page * self._PAGE)
+            self._kept[page] = bytearray(self._file.read(self._PAGE).ljust(self._PAGE, b"\0"))
+        return self._kept[page]
 
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
+    def readinto(self, into: Any) -> int:
+        self._file.seek(self._at)
+        view = memoryview(into).cast("B")
+        if self._error is None:
+            n: int = self._file.readinto(view)  # type: ignore[attr-defined]
+        else:
+            n, at = len(view), self._at
+            while at < self._at + n:
+                page, first = divmod(at, self._PAGE)
+                part = self._page(page)[first : first + self._at + n - at]
+                view[at - self._at :][: len(part)] = part
+                at += len(part)
+        self._at += n
+        return n
+
+    def read(self, size: int) -> bytes:
+        into = bytearray(size)
+        return bytes(into[: self.readinto(into)])
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size()}[whence]
+        return self._at
+
+    def _size(self) -> int:
+        kept = [(page + 1) * self._PAGE for page in self._kept]
+        return max([os.fstat(self._file.fileno()).st_size, *kept])
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._at
 
     def truncate(self, size: int | None = None) -> int:
+        size = self._at if size is None else size
         try:
             return self._file.truncate(size)
         except OSError as error:
             self._error = self._error or error
-            return size or 0
+            return size
 
     def flush(self) -> None:
         self._file.flush()

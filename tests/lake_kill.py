@@ -166,6 +166,12 @@ def start(work: Callable[..., None], root: Path, log: Path) -> int:
         os._exit(1)
 
 
+def kill(pid: int) -> bool:
+    """End this process; whether it was still alive."""
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
 def drive(folder: Path, kills: int, workers: int, seed: int, longest: float = 0.6) -> dict[str, Any]:
     """Do it; the counts."""
     rng, root, logs = random.Random(seed), folder / "lake", folder / "logs"
@@ -183,17 +189,13 @@ def drive(folder: Path, kills: int, workers: int, seed: int, longest: float = 0.
                 started += 1
         time.sleep(rng.uniform(0, longest))
         victim = rng.choice(sorted(alive))
-        os.kill(victim, signal.SIGKILL)
-        _, status = os.waitpid(victim, 0)
-        ours = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        ours = kill(victim)
         killed[WORKERS[alive.pop(victim) % len(WORKERS)].__name__] += ours
         crashes += not ours
     # However slow the machine: something must have come of it.
     while time.monotonic() < begun + 120 and not all(any(root.glob(f)) for f in ("runs/*/*/*", "store/*/*/*.npz")):
         time.sleep(0.1)
-    for pid in alive:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    crashes += sum(not kill(pid) for pid in alive)
     counts = {"kills": sum(killed.values()) + len(alive), "of": killed, "processes": started, "crashes": crashes}
     return {**counts, **judge(root, logs), "seconds": round(time.monotonic() - begun, 1)}
 

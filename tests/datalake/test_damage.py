@@ -1,18 +1,27 @@
 """What is broken on purpose is told by the names of the run and of the file, and never read as data."""
 
+import contextlib
+import errno
+import io
+import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lake_kill
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 from numbers_lake import publish
 
-from argyase.datalake import files
+from argyase.datalake import files, one_file
 from argyase.datalake.errors import CorruptRunError, DatalakeError, NotInLakeError
 from argyase.datalake.lake import FORMATS, Lake
 from argyase.datalake.store import Store
@@ -38,8 +47,14 @@ def all_of(lake: Lake, name: str) -> dict[str, np.ndarray]:
 
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
-    """Shortened; the command line of lake_kill.py does hundreds."""
-    counts = lake_kill.drive(tmp_path, kills=12, workers=6, seed=0, longest=0.4)
+    """Shortened; the command line of lake_kill.py does hundreds.
+
+    A process of its own, as it forks and the threads of this one (zarr's, numba's, MPI's) do not survive that.
+    """
+    command = [sys.executable, lake_kill.__file__, str(tmp_path / "killed"), "--kills", "12", "--longest", "0.4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    counts = json.loads(done.stdout)
     assert counts["kills"] >= 12
     assert counts["published"] > 0
     assert counts["reads"] > counts["published"]
@@ -183,7 +198,8 @@ def in_child(body: Callable[[], str]) -> str:
     os.close(write)
     with os.fdopen(read) as pipe:
         said = pipe.read()
-    os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == 0, (code, said)
     return said
 
 
@@ -245,6 +261,46 @@ def test_a_disk_that_fills_while_frames_come_costs_no_checkpoint(tmp_path: Path,
     assert seen >= {"progress.json"}
     name = in_child(lambda: written(resource.RLIM_INFINITY))
     np.testing.assert_allclose(lake.trajectory(name).positions(), noise, atol=0.51e-4)
+
+
+class SmallDisk(io.FileIO):
+    """A file that takes this many bytes at most, and what fits of the write that fills it, as a disk does."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        super().__init__(path, "w+b")
+        self.room = room
+
+    def write(self, content: Any) -> int:
+        if not (fits := bytes(content)[: max(0, self.room - self.tell())]):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(fits)
+
+
+@given(
+    room=st.integers(0, 30_000),
+    calls=st.lists(st.tuples(st.integers(0, 25_000), st.binary(max_size=9000), st.integers(1, 9000)), max_size=12),
+)
+def test_what_the_disk_did_not_take_is_read_again_and_told(
+    room: int, calls: list[tuple[int, bytes, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """HDF5 crashes if it reads something else than it wrote."""
+    path = tmp_path_factory.mktemp("disk") / "file"
+    want, patient = bytearray(), one_file._Patient(path)
+    with patient._file:
+        patient._file = SmallDisk(path, room)
+    for at, content, size in calls:
+        patient.seek(at)
+        assert patient.write(content) == len(content)
+        assert patient.tell() == at + len(content)
+        if content:
+            want = want.ljust(at, b"\0")
+            want[at : at + len(content)] = content
+        patient.seek(max(0, at - 100))
+        # Beyond the end there is nothing, or zeros.
+        assert patient.read(size).ljust(size, b"\0") == bytes(want[max(0, at - 100) :][:size]).ljust(size, b"\0")
+    told = pytest.raises(OSError, match="No space left") if len(want) > room else contextlib.nullcontext()
+    with told, patient:
+        assert patient.seek(0, os.SEEK_END) >= len(want)
 
 
 def test_what_a_network_file_system_shows_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
