@@ -17,10 +17,20 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from argyase.datalake import provenance
@@ -128,9 +138,41 @@ class _Speed(ProgressColumn):
         return Text(str(task.fields.get("speed", "")))
 
 
+LINE_EVERY_S = 60.0
+
+
+class _Bars(Progress):
+    """Bars on a terminal; elsewhere, in a log file say, a line each minute for what is at work."""
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        self._line_after = time.monotonic() + LINE_EVERY_S
+        # When each was first told of, and how much of it was done by then, in an earlier run perhaps.
+        self._first: dict[TaskID, tuple[float, float]] = {}
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:  # type: ignore[override]
+        super().update(task_id, **changes)
+        if not self.disable:
+            return
+        now, at_work = time.monotonic(), [t for t in self.tasks if t.started and t.total and not t.finished]
+        for task in at_work:
+            self._first.setdefault(task.id, (now, task.completed))
+        if now < self._line_after or not at_work:
+            return
+        self._line_after = now + LINE_EVERY_S
+        for task in at_work:
+            line = f"{task.description}  {task.percentage:.1f} %"
+            begun, before = self._first[task.id]
+            if task.completed > before:
+                left = (now - begun) * (task.total - task.completed) / (task.completed - before)
+                line += f", some {timedelta(seconds=round(left))} left"
+            line = f"{line}  {task.fields.get('speed', '')}".rstrip()
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def bars() -> Progress:
-    """Progress bars with elapsed and remaining time; plain and quiet when stderr is no terminal."""
-    return Progress(
+    """Progress bars with elapsed and remaining time; lines now and then when stderr is no terminal."""
+    return _Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>5.1f} %"),
@@ -138,8 +180,6 @@ def bars() -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         _Speed(),
-        console=console,
-        disable=not console.is_terminal,
     )
 
 
