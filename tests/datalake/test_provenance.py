@@ -18,9 +18,10 @@ from argyase.datalake.errors import NotInLakeError, RunningElsewhereError
 from argyase.datalake.lake import Lake
 
 _BEGIN = """
-import sys, time
+import signal, sys, time
 from argyase.datalake import provenance
 from argyase.datalake.lake import Lake
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell of the tests made of it
 lake, keep = Lake(sys.argv[1]), sys.argv[2]
 with lake.begin("numbers", {"x": 0.25}, provenance=provenance.collect("argyase")) as attempt:
     if keep == "keep":
