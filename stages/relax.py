@@ -11,7 +11,7 @@ import xarray as xr
 from ase import Atoms
 
 from argyase.datalake.lake import Lake
-from argyase.errors import CalculatorError
+from argyase.errors import CalculatorError, ConfigError
 from argyase.schemas import RELAX
 from argyase.stages import structures
 from argyase.stages._config import setting
@@ -40,7 +40,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
     Raises
     ------
     ConfigError
-        If the settings of a calculator that moves the atoms itself contradict `fmax` or `cell`, or do not relax.
+        If the settings of a calculator that moves the atoms itself contradict `fmax` or `cell`, or do not relax; or if
+        it finds them wrong when it computes.
     CalculatorError
         If it does not come to rest, or the calculator fails; what there is is kept as a failure, which is told again
         instead of computed again.
@@ -77,6 +78,8 @@ def run(config: Config, lake: Lake, report: Report = silent) -> list[str]:
                 raise CalculatorError(f"{found}: it computes single points by these settings; take preset=relax")
             reason = "" if found.at_rest else unconverged(atoms, found)
             dataset = _dataset(atoms, found, entropy)
+        except ConfigError:
+            raise  # of the settings
         except Exception as error:  # calculators raise anything
             # A calculator that moves the atoms itself can go on from where it was: nothing is settled by its failure.
             raise CalculatorError(f"relaxation of {atoms.get_chemical_formula()}: {error}") from error

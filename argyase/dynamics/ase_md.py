@@ -226,7 +226,7 @@ class AseMD(Simulation):
         """Whatever is raised in here is an error of the engine, unless the atoms had left their bounds before."""
         try:
             yield
-        except ExtrapolationError:
+        except (ConfigError, ExtrapolationError):
             raise
         except Exception as error:  # calculators raise anything
             text = f"the calculator failed: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -179,6 +179,12 @@ def test_a_cutoff_below_that_of_a_potcar(made: dict[str, Any], said: str, monkey
         atoms.get_potential_energy()
 
 
+def test_a_wrong_setting_is_no_failure_of_a_relaxation(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    with pytest.raises(ConfigError, match="encut = 200 eV is below ENMAX = 295"):
+        relaxed(lake, "encut=200")
+
+
 def test_a_wrong_setting_is_no_failure_of_a_frame(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "frames.extxyz", [copper()])
     lake = Lake(tmp_path / "lake")
