@@ -152,6 +152,7 @@ def plot(table: Path, picture: Path) -> None:
             counts = sorted({int(r["labels"]) for r in rows})
             ax.set_xticks(counts, [str(n) for n in counts])
             ax.set_xticks([], minor=True)
+            ax.margins(y=0.06)
             ax.set_ylim(bottom=0)
         figure.axes[0].legend()
         figure.savefig(picture, dpi=300)
