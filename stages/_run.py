@@ -150,7 +150,7 @@ class _Bars(Progress):
         # When each was first told of, and how much of it was done by then, in an earlier run perhaps.
         self._first: dict[TaskID, tuple[float, float]] = {}
 
-    def update(self, task_id: TaskID, **changes: Any) -> None:  # type: ignore[override]
+    def update(self, task_id: TaskID, **changes: Any) -> None:
         super().update(task_id, **changes)
         if not self.disable:
             return
@@ -164,7 +164,7 @@ class _Bars(Progress):
             line = f"{task.description}  {task.percentage:.1f} %"
             begun, before = self._first[task.id]
             if task.completed > before:
-                left = (now - begun) * (task.total - task.completed) / (task.completed - before)
+                left = (now - begun) * (task.remaining or 0) / (task.completed - before)
                 line += f", some {timedelta(seconds=round(left))} left"
             line = f"{line}  {task.fields.get('speed', '')}".rstrip()
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
