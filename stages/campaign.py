@@ -196,7 +196,13 @@ def run(campaign: Campaign, lake: Lake, figures_path: Path, jobs: int, dynamics:
     elif todo:
         run_processes(todo, lake, jobs)
     before = len(lake.search())
-    results = [(job, analyse(campaign.analysis, lake, job)) for job in work if job.run_id]
+    results, there = list[tuple[Job, dict[str, str]]](), [job for job in work if job.run_id]
+    with bars() as bar:
+        task = bar.add_task("analysis", total=len(there))
+        for done, job in enumerate(there):
+            bar.update(task, completed=done)
+            results.append((job, analyse(campaign.analysis, lake, job)))
+        bar.update(task, completed=len(there))
     if not todo and len(lake.search()) == before:
         console.print("Everything is in the lake already: nothing was computed.")
     if results:
